@@ -1,0 +1,48 @@
+# Two commands do all the set-up: `make demo` and `make test`. Needed: Python 3.11 to 3.13 and make.
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1 && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format lock clean
+
+help:
+	@echo "make demo   run the whole path on real vitals with attacks mixed in   (ARGS='--seconds 30 --report r.json')"
+	@echo "make test   run the tests                                            (ARGS='-k replay')"
+	@echo "make lint   ruff, mypy --strict, import rules"
+	@echo "make lock   compile requirements.txt anew from pyproject.toml"
+
+$(READY): requirements.txt pyproject.toml
+	@test -n "$(PYTHON)" || { echo "attestream needs Python 3.11, 3.12 or 3.13 on the PATH" >&2; exit 1; }
+	@echo "building $(VENV) from requirements.txt with $(PYTHON) (about a minute, once)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --progress-bar on --disable-pip-version-check --require-hashes -r requirements.txt -q
+	@$(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -q -e .
+	@touch $@
+
+demo: $(READY)
+	@$(BIN)/attestream demo $(ARGS)
+
+test: $(READY)
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(READY)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@PYTHONPATH=. $(BIN)/lint-imports
+
+format: $(READY)
+	@$(BIN)/ruff check --fix-only -q .
+	@$(BIN)/ruff format -q .
+
+lock: $(READY)
+	@$(PYTHON) -m venv build/lock && build/lock/bin/pip install -q uv
+	@build/lock/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+		--generate-hashes --custom-compile-command "make lock" -q -o requirements.txt
+
+clean:
+	rm -rf build $(VENV)

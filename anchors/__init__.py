@@ -1,0 +1,1 @@
+"""Other parties: the ledger protocol and its implementations."""

@@ -1,0 +1,1 @@
+"""The simulated fleet on real vitals; knows only what crosses the boundary."""

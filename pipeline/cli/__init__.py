@@ -1,0 +1,1 @@
+"""Attestream command line."""
