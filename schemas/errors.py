@@ -1,0 +1,17 @@
+"""The exception family of `schemas`: bytes from outside that do not follow their format."""
+
+
+class FormatError(ValueError):
+    """Input bytes break a format; the message names what was wrong and where in the input."""
+
+
+class CodecError(FormatError):
+    """Bytes are not one whole Avro record of a compiled-in schema."""
+
+
+class UnknownSchemaError(CodecError):
+    """The CRC-64-AVRO fingerprint names no schema that this build was compiled with."""
+
+
+class EnvelopeError(FormatError):
+    """A signed envelope or its payload breaks a rule that every producer must keep."""

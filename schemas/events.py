@@ -1,0 +1,79 @@
+"""The three device events and the rules that any decoder must hold them to.
+
+Telemetry, access and lifecycle share a header: who (a DID), boot, sequence, and the device's own time.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from schemas.codec import CODEC
+from schemas.envelope import PayloadKind
+from schemas.errors import EnvelopeError
+
+MAX_READINGS = 256
+MAX_TEXT = 512
+MAX_SEQUENCE = 2**62
+EVENT_KINDS = (PayloadKind.TELEMETRY, PayloadKind.ACCESS, PayloadKind.LIFECYCLE)
+
+_TEXT_FIELDS = {
+    PayloadKind.TELEMETRY: (),
+    PayloadKind.ACCESS: ("subject", "action", "resource", "purpose", "session"),
+    PayloadKind.LIFECYCLE: ("firmware", "pseudonym"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One decoded event: the header's fields, and `body`, the whole record as the codec read it."""
+
+    kind: PayloadKind
+    device_id: str
+    boot: int
+    sequence: int
+    time_us: int
+    body: Mapping[str, Any]
+
+
+def encode_event(kind: PayloadKind, record: Mapping[str, Any]) -> bytes:
+    """Write an event's payload: the bytes that its device signs."""
+    return CODEC.encode(kind.value, record)
+
+
+def decode_event(kind: PayloadKind, payload: bytes) -> Event:
+    """Read an event of `kind` and check its fields.
+
+    Raises CodecError (or UnknownSchemaError) for bytes that are no such record and EnvelopeError for
+    a field that breaks a rule.
+    """
+    body = CODEC.decode(kind.value, payload)
+    event = Event(kind, body["device_id"], body["boot"], body["sequence"], body["time"], body)
+    if not event.device_id.startswith("did:") or len(event.device_id) > MAX_TEXT:
+        message = f"device_id {event.device_id[:64]!r} is not a DID of at most {MAX_TEXT} characters"
+        raise EnvelopeError(message)
+    if not (1 <= event.boot <= MAX_SEQUENCE and 1 <= event.sequence <= MAX_SEQUENCE):
+        message = f"boot {event.boot} and sequence {event.sequence} must lie in 1 to 2^62"
+        raise EnvelopeError(message)
+    if kind is PayloadKind.TELEMETRY:
+        _check_readings(body["codes"], body["values"])
+    for name in _TEXT_FIELDS[kind]:
+        if body[name] is not None and len(body[name]) > MAX_TEXT:
+            message = f"{name} has {len(body[name])} characters, allowed are {MAX_TEXT}"
+            raise EnvelopeError(message)
+    return event
+
+
+def _check_readings(codes: list[int], values: list[float]) -> None:
+    if len(codes) != len(values):
+        message = f"{len(codes)} codes but {len(values)} values"
+        raise EnvelopeError(message)
+    if len(codes) > MAX_READINGS:
+        message = f"{len(codes)} readings, allowed are {MAX_READINGS}"
+        raise EnvelopeError(message)
+    # One pass in C for the common case: a sum is finite iff no part is NaN or infinite (or it overflows).
+    if not math.isfinite(sum(values)):
+        for code, value in zip(codes, values, strict=True):
+            if not math.isfinite(value):
+                message = f"reading of code {code} is {value}: a missing reading is left out, not sent so"
+                raise EnvelopeError(message)
