@@ -88,7 +88,7 @@ class Codec:
         if stream.tell() != len(data):
             message = f"{len(data) - stream.tell()} bytes after the end of the {name} record"
             raise CodecError(message)
-        return cast(Record, record)
+        return cast("Record", record)
 
     def _reader(self, data: bytes) -> tuple[str, Any, Any]:
         header = data[:HEADER_SIZE]

@@ -1,0 +1,128 @@
+"""Settings of every process: environment `ATTESTREAM_*`, then options of the command line.
+
+Kafka client settings pass through, weakest first: `KAFKA_*` variables (KAFKA_SECURITY_PROTOCOL becomes
+security.protocol), a `--command-config` properties file, `-X key=value`.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from platformdirs import user_cache_path, user_state_path
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Everything that an operator can set, with units in the names."""
+
+    model_config = SettingsConfigDict(env_prefix="ATTESTREAM_", extra="forbid")
+
+    data_dir: Path = Field(default_factory=lambda: user_state_path("attestream"))
+    """State, keys, published logs, and the local stack's files."""
+    cache_dir: Path = Field(default_factory=lambda: user_cache_path("attestream"))
+    """What can be downloaded or made again: Kafka's jars and its start-up cache."""
+    log_name: str = "attestream.local"
+    """Name of the log: origin of its checkpoints and audience of every signature."""
+    bootstrap_servers: str = ""
+    """Kafka; empty means the local stack of data_dir."""
+    partitions: int = 8
+    """Of every topic keyed by device; fixed when the topics are created."""
+    replication_factor: int = 1
+
+    batch_records: int = 2000
+    """Most records in one transaction of ingest."""
+    tick_interval_s: float = 0.5
+    """How often time alone (silence, the registry's freshness) is looked at."""
+    registry_fresh_s: float = 5.0
+    """The registry view is stale when its high watermark was not reached for so long."""
+    silence_after_s: float = 30.0
+    """A device that reported is silent after so long without a telemetry event."""
+    max_ahead_s: float = 300.0
+    """How far a device's clock may be ahead of the broker's."""
+    max_behind_s: float = 30 * 86400.0
+    """How old a device's time may be on arrival: buffered events are welcome."""
+
+    checkpoint_interval_s: float = 1.0
+    """A shard's checkpoint is signed at most so often, and only on change."""
+    partial_tile_grace_s: float = 600.0
+    """Partial tiles are kept so long after the full tile is published."""
+    anchor_interval_s: float = 10.0
+    """How often changed shards go into the epoch log and its root to the ledger."""
+
+    ledger_nodes: dict[str, str] = Field(default_factory=dict)
+    """Hedera nodes as {account: host:port}; empty means the local stack's service."""
+    ledger_mirror_url: str = ""
+    ledger_operator: str = "0.0.2"
+    ledger_topic: str = ""
+    """HCS topic id; empty: the anchor stage creates one and remembers it."""
+
+    kafka: dict[str, str] = Field(default_factory=dict)
+    """Further Kafka client properties, in librdkafka's names."""
+
+    def stack_file(self) -> dict[str, Any]:
+        """Read what the local stack wrote about itself; empty where none ran here."""
+        path = self.data_dir / "stack.json"
+        found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        return found
+
+    def bootstrap(self) -> str:
+        """Where Kafka is; raises UsageError with the way out when nobody said."""
+        servers = self.bootstrap_servers or str(self.stack_file().get("bootstrap_servers", ""))
+        if not servers:
+            message = (
+                f"no Kafka known for {self.data_dir}: start the local one with `attestream up`, "
+                "or name yours with --bootstrap-servers"
+            )
+            raise UsageError(message)
+        return servers
+
+    def kafka_properties(self) -> dict[str, str]:
+        """Merge pass-through properties: KAFKA_* variables, then files and -X."""
+        from_env = {
+            name[len("KAFKA_") :].lower().replace("_", "."): value
+            for name, value in os.environ.items()
+            if name.startswith("KAFKA_") and name not in _NOT_CLIENT_SETTINGS
+        }
+        return {**from_env, **self.kafka}
+
+
+_NOT_CLIENT_SETTINGS = frozenset(
+    {"KAFKA_HOME", "KAFKA_OPTS", "KAFKA_HEAP_OPTS", "KAFKA_JVM_PERFORMANCE_OPTS"}
+)
+
+
+class PipelineError(Exception):
+    """The exception family of `pipeline`."""
+
+
+class UsageError(PipelineError):
+    """The user can mend it; printed as one line, without a traceback."""
+
+
+def read_properties(path: Path) -> dict[str, str]:
+    """Read a Java-style properties file as Kafka's own tools take with --command-config."""
+    found = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        text = line.strip()
+        if not text or text.startswith(("#", "!")):
+            continue
+        key, separator, value = text.partition("=")
+        if not separator:
+            message = f"{path} line {number}: expected key=value"
+            raise UsageError(message)
+        found[key.strip()] = value.strip()
+    return found
+
+
+def parse_assignments(pairs: list[str]) -> dict[str, str]:
+    """Read `-X key=value` options."""
+    found = {}
+    for pair in pairs:
+        key, separator, value = pair.partition("=")
+        if not separator or not key:
+            message = f"-X {pair}: expected key=value"
+            raise UsageError(message)
+        found[key] = value
+    return found

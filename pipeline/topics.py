@@ -1,0 +1,137 @@
+"""The topics: one table of what exists, how it is kept, and what is sealed."""
+
+from dataclasses import dataclass, field
+
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+
+from pipeline.settings import PipelineError, Settings
+from schemas.envelope import PayloadKind
+
+TELEMETRY_RAW = "device.telemetry.raw"
+ACCESS_RAW = "device.access.raw"
+LIFECYCLE_RAW = "device.lifecycle.raw"
+RAW_TOPICS = {
+    TELEMETRY_RAW: PayloadKind.TELEMETRY,
+    ACCESS_RAW: PayloadKind.ACCESS,
+    LIFECYCLE_RAW: PayloadKind.LIFECYCLE,
+}
+RAW_TOPIC_OF = {kind: topic for topic, kind in RAW_TOPICS.items()}
+
+EVENTS = "device.events"
+REJECTED = "device.rejected"
+FINDINGS = "device.findings"
+DECISIONS = "access.decisions"
+REGISTRY = "identity.registry"
+POLICIES = "access.policies"
+ALERTS = "alerts"
+CHECKPOINTS = "log.checkpoints"
+ANCHORS = "log.anchors"
+SEALED_TOPICS = (EVENTS, REJECTED, DECISIONS, FINDINGS, REGISTRY, POLICIES, ALERTS, CHECKPOINTS)
+
+_WEEK_MS = str(7 * 86400 * 1000)
+_FOREVER = "-1"
+_APPEND_TIME = {"message.timestamp.type": "LogAppendTime", "cleanup.policy": "delete"}
+
+
+def changelog_of(raw_topic: str) -> str:
+    """Name the compacted changelog that restores ingest's state for a raw topic."""
+    return f"{raw_topic}.changelog"
+
+
+class TopicMismatchError(PipelineError):
+    """A topic exists with a shape that breaks an invariant."""
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """One topic: partitioned by device or single, and its broker settings."""
+
+    name: str
+    by_device: bool = True
+    config: dict[str, str] = field(default_factory=dict)
+
+    def partitions(self, settings: Settings) -> int:
+        """Count partitions under these settings."""
+        return settings.partitions if self.by_device else 1
+
+
+def _sealed(name: str, *, by_device: bool, retention_ms: str) -> TopicSpec:
+    return TopicSpec(name, by_device=by_device, config={**_APPEND_TIME, "retention.ms": retention_ms})
+
+
+TOPICS = (
+    # Patient-bearing values have finite retention; their leaves stay in the published tiles.
+    *(TopicSpec(name, config={**_APPEND_TIME, "retention.ms": _WEEK_MS}) for name in RAW_TOPICS),
+    _sealed(EVENTS, by_device=True, retention_ms=str(90 * 86400 * 1000)),
+    _sealed(REJECTED, by_device=True, retention_ms=str(90 * 86400 * 1000)),
+    _sealed(FINDINGS, by_device=True, retention_ms=_FOREVER),
+    _sealed(DECISIONS, by_device=True, retention_ms=_FOREVER),
+    _sealed(REGISTRY, by_device=False, retention_ms=_FOREVER),
+    _sealed(POLICIES, by_device=False, retention_ms=_FOREVER),
+    _sealed(ALERTS, by_device=False, retention_ms=_FOREVER),
+    _sealed(CHECKPOINTS, by_device=False, retention_ms=_FOREVER),
+    TopicSpec(ANCHORS, by_device=False, config={**_APPEND_TIME, "retention.ms": _FOREVER}),
+    *(
+        TopicSpec(
+            changelog_of(name), config={"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.3"}
+        )
+        for name in RAW_TOPICS
+    ),
+)
+
+
+def apply(admin: AdminClient, settings: Settings) -> list[str]:
+    """Create what is missing and check what exists; return the names created.
+
+    Raises TopicMismatchError where a topic has another partition count: growth would move devices
+    between partitions and is refused.
+    """
+    existing = admin.list_topics(timeout=30).topics
+    problems = check(admin, settings, must_exist=False)
+    if problems:
+        raise TopicMismatchError("; ".join(problems))
+    missing = [spec for spec in TOPICS if spec.name not in existing]
+    if not missing:
+        return []
+    futures = admin.create_topics(
+        [
+            NewTopic(
+                spec.name,
+                num_partitions=spec.partitions(settings),
+                replication_factor=settings.replication_factor,
+                config=spec.config,
+            )
+            for spec in missing
+        ],
+        operation_timeout=30,
+    )
+    for future in futures.values():
+        future.result(timeout=60)
+    return [spec.name for spec in missing]
+
+
+def check(admin: AdminClient, settings: Settings, *, must_exist: bool = True) -> list[str]:
+    """List every way in which the cluster's topics differ from the table; empty when all is well."""
+    existing = admin.list_topics(timeout=30).topics
+    problems = []
+    present = []
+    for spec in TOPICS:
+        if spec.name not in existing:
+            if must_exist:
+                problems.append(f"topic {spec.name} does not exist")
+            continue
+        present.append(spec)
+        count, wanted = len(existing[spec.name].partitions), spec.partitions(settings)
+        if count != wanted:
+            problems.append(f"topic {spec.name} has {count} partitions, the table says {wanted}")
+    resources = {ConfigResource(ResourceType.TOPIC, spec.name): spec for spec in present}
+    if not resources:
+        return problems
+    for resource, future in admin.describe_configs(list(resources)).items():
+        spec, found = resources[resource], future.result(timeout=30)
+        problems.extend(
+            f"topic {spec.name} has {key}={found[key].value}, needs {spec.config[key]}"
+            for key in ("message.timestamp.type", "cleanup.policy")
+            if key in spec.config and found[key].value != spec.config[key]
+        )
+    return problems
