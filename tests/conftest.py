@@ -1,0 +1,14 @@
+"""The one real broker that every test of a session shares."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from pipeline.local.kafka import running_kafka
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Bootstrap servers of a real Kafka; name topics, groups and transactional ids uniquely."""
+    with running_kafka(tmp_path_factory.mktemp("kafka")) as bootstrap_servers:
+        yield bootstrap_servers
