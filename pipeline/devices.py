@@ -1,0 +1,60 @@
+"""The states of one raw topic-partition: a cache over the store, valid only between commits."""
+
+from collections.abc import Iterable
+
+from pipeline.statestore import Partition, StateStore
+from processors.detect import Detectors
+from processors.state import DeviceState, decode_state
+
+MAX_CACHED = 50_000
+"""States kept decoded per partition; the rest is read from RocksDB when its device speaks."""
+
+
+class PartitionStates:
+    """Device states of one partition; `touch` marks what the next commit must carry."""
+
+    def __init__(self, partition: Partition, store: StateStore, detectors: Detectors) -> None:
+        self.partition = partition
+        self._store, self._detectors = store, detectors
+        self._cache: dict[str, DeviceState] = {}
+        self._touched: dict[str, DeviceState] = {}
+        self.last_append_ms: dict[str, int] = {}
+        """Of each device that is due to speak again: not of those already reported silent."""
+        for key, value in store.items(partition):
+            state, _detectors = decode_state(value)
+            if state.last_append_ms and not state.silent:
+                self.last_append_ms[key.decode()] = state.last_append_ms
+
+    def state_of(self, device_id: str) -> DeviceState:
+        """Return a device's state, from the cache, the store, or new."""
+        state = self._cache.get(device_id)
+        if state is None:
+            stored = self._store.get(self.partition, device_id.encode())
+            if stored is None:
+                state = DeviceState(self._detectors.new())
+            else:
+                state, detectors = decode_state(stored)
+                state.detectors = self._detectors.load(detectors)
+            self._cache[device_id] = state
+        return state
+
+    def detectors_of(self, device_id: str) -> object:
+        """Return the detectors' part of a device's state."""
+        return self.state_of(device_id).detectors
+
+    def touch(self, device_id: str, state: DeviceState) -> None:
+        """Mark a state as changed by this batch."""
+        self._touched[device_id] = state
+
+    def changes(self) -> Iterable[tuple[bytes, bytes]]:
+        """Encode each touched state once: the batch's changelog records."""
+        return [
+            (device_id.encode(), state.encode(self._detectors.dump(state.detectors)))
+            for device_id, state in self._touched.items()
+        ]
+
+    def committed(self) -> None:
+        """Forget the marks after the commit, and the cache when it has grown."""
+        self._touched.clear()
+        if len(self._cache) > MAX_CACHED:
+            self._cache.clear()

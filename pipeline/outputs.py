@@ -1,0 +1,70 @@
+"""The records that ingest writes: accepted, rejected, findings, and the changelog."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from blake3 import blake3
+
+from pipeline.topics import EVENTS, FINDINGS, REJECTED
+from processors.model import RawRecord, Rejection, VerifiedEvent
+from schemas.records import Finding
+
+Produce = Callable[..., Any]
+
+MAX_KEPT_VALUE = 256 * 1024
+"""A rejected value above this is kept as digest, length and its first 4 KiB."""
+KEPT_HEAD = 4096
+MAX_KEPT_KEY = 256
+MAX_DETAIL = 500
+
+
+def source_header(record: RawRecord) -> tuple[str, bytes]:
+    """Name the raw record that an output comes from: the accountant's thread through the topics."""
+    return ("source", f"{record.topic}/{record.partition}/{record.offset}".encode())
+
+
+def accept(produce: Produce, item: VerifiedEvent) -> None:
+    """Forward an accepted envelope, its bytes untouched, to the same partition."""
+    source = item.source
+    produce(
+        EVENTS,
+        value=source.value,
+        key=source.key,
+        partition=source.partition,
+        headers=[("registry.offset", b"%d" % item.registry_offset), source_header(source)],
+    )
+
+
+def reject(produce: Produce, item: Rejection) -> None:
+    """Write a dead letter (headers as KIP-1034 names them) that fits whatever the broker accepted."""
+    source, value = item.source, item.source.value
+    headers: list[tuple[str, bytes]] = [
+        ("reason", item.reason.value.encode()),
+        ("registry.offset", b"%d" % item.registry_offset),
+        source_header(source),
+        # A leaf digest must not be guessable, and not every rejected record holds a signature.
+        ("salt", os.urandom(16)),
+        ("__streams.errors.exception", item.reason.value.encode()),
+        ("__streams.errors.message", item.detail[:MAX_DETAIL].encode()),
+        ("__streams.errors.topic", source.topic.encode()),
+        ("__streams.errors.partition", b"%d" % source.partition),
+        ("__streams.errors.offset", b"%d" % source.offset),
+    ]
+    if item.device_id is not None:
+        headers.append(("device", item.device_id.encode()))
+    if value is not None and len(value) > MAX_KEPT_VALUE:
+        headers += [("value.length", b"%d" % len(value)), ("value.blake3", blake3(value).digest())]
+        value = value[:KEPT_HEAD]
+    key = source.key
+    if key is not None and len(key) > MAX_KEPT_KEY:
+        headers += [("key.length", b"%d" % len(key)), ("key.blake3", blake3(key).digest())]
+        key = None
+    produce(REJECTED, value=value, key=key, partition=source.partition, headers=headers)
+
+
+def report(produce: Produce, partition: int, finding: Finding) -> None:
+    """Write a finding beside the device's other records."""
+    produce(
+        FINDINGS, value=finding.encode(os.urandom(16)), key=finding.device_id.encode(), partition=partition
+    )

@@ -1,0 +1,140 @@
+"""What every stage process has around its loop: logs, metrics, health file, leash, orderly shutdown."""
+
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from types import FrameType
+
+import structlog
+from prometheus_client import Gauge, start_http_server
+
+from pipeline.local.leash import hold_leash
+from pipeline.settings import Settings
+
+BEAT_EVERY_S = 0.5
+_LAST_BEAT = Gauge(
+    "attestream_last_beat_seconds", "Unix time of the poll loop's last beat", ["stage", "slot"]
+)
+
+log = structlog.get_logger()
+
+
+class StageState(StrEnum):
+    """States of a stage, as its health file and `attestream status` show them."""
+
+    STARTING = "starting"
+    RESTORING = "restoring"
+    RUNNING = "running"
+    DRAINING = "draining"
+    STOPPED = "stopped"
+
+
+class Health:
+    """Writes `<data>/run/<stage>.health.json`: liveness is the age of the last beat, readiness the state."""
+
+    def __init__(self, settings: Settings, stage: str, slot: int, metrics_port: int | None = None) -> None:
+        name = stage if slot == 0 else f"{stage}-{slot}"
+        self.path = settings.data_dir / "run" / f"{name}.health.json"
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.stage, self.slot, self.metrics_port = stage, slot, metrics_port
+        self._shown: tuple[StageState, str] | None = None
+        self._written_at = 0.0
+
+    def beat(self, state: StageState, detail: str = "") -> None:
+        """Say that the loop is alive; the file is replaced at most twice a second, or on a change."""
+        now = time.time()
+        if self._shown == (state, detail) and now - self._written_at < BEAT_EVERY_S:
+            return
+        self._shown, self._written_at = (state, detail), now
+        _LAST_BEAT.labels(self.stage, str(self.slot)).set(now)
+        text = json.dumps(
+            {
+                "stage": self.stage,
+                "slot": self.slot,
+                "pid": os.getpid(),
+                "state": state.value,
+                "beat_s": now,
+                "detail": detail,
+                "metrics_port": self.metrics_port,
+            }
+        )
+        # Readers want a whole file, not a durable one: no fsync.
+        temporary = self.path.with_suffix(".tmp")
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(self.path)
+
+
+class Stop:
+    """Set once by SIGTERM, SIGINT or the end of the supervisor; loops look at `requested`."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    @property
+    def requested(self) -> bool:
+        """True when the stage should finish its batch, commit and leave."""
+        return self._event.is_set()
+
+    def request(self) -> None:
+        """Ask the stage to leave."""
+        self._event.set()
+
+    def wait(self, seconds: float) -> bool:
+        """Sleep, but wake at once when asked to leave; True when asked."""
+        return self._event.wait(seconds)
+
+
+def configure_logging() -> None:
+    """One JSON object a line on stderr; the supervisor keeps it in `<data>/run/<stage>.log`."""
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(name)s: %(message)s")
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+@contextmanager
+def running_stage(settings: Settings, stage: str, slot: int) -> Iterator[tuple[Health, Stop]]:
+    """Surround a stage's loop; the loop runs until `Stop.requested`."""
+    configure_logging()
+    structlog.contextvars.bind_contextvars(stage=stage, slot=slot)
+    stop = Stop()
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        stop.request()
+
+    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGINT, on_signal)
+    hold_leash(stop.request)
+    server, _thread = start_http_server(port=0, addr="127.0.0.1")
+    health = Health(settings, stage, slot, metrics_port=server.server_port)
+    health.beat(StageState.STARTING)
+    log.info("stage starts", pid=os.getpid(), metrics_port=server.server_port)
+    try:
+        yield health, stop
+        health.beat(StageState.STOPPED)
+        log.info("stage ends")
+    finally:
+        server.shutdown()
+
+
+def state_dir(settings: Settings, stage: str, slot: int) -> Path:
+    """Return the folder of a stage slot's working copies (RocksDB and the like), made if missing."""
+    path = settings.data_dir / "state" / stage / str(slot)
+    path.mkdir(parents=True, exist_ok=True)
+    return path

@@ -1,0 +1,73 @@
+"""The producer side of exactly once: one transaction per batch, outputs and source offsets together."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
+
+from pipeline import kafka
+from pipeline.kafka import CALL_TIMEOUT_S
+from pipeline.settings import PipelineError, Settings
+from pipeline.statestore import Partition
+
+TRANSACTION_TIMEOUT_MS = 10_000
+"""The broker aborts what we left open after so long: bounds what a killed worker blocks."""
+
+
+class TransactionError(PipelineError):
+    """A transaction did not end as asked; whether it committed is for recovery to find out."""
+
+
+@dataclass(slots=True)
+class Delivered:
+    """Offset of the last record written to one changelog partition, once delivered."""
+
+    next_offset: int | None = None
+
+    def __call__(self, error: object, message: Message) -> None:
+        """Delivery callback; a failed delivery fails the transaction by itself."""
+        if error is None:
+            self.next_offset = (message.offset() or 0) + 1
+
+
+class TransactionalProducer:
+    """A producer whose transactional id is stable per worker slot, so that a successor fences it."""
+
+    def __init__(self, settings: Settings, transactional_id: str) -> None:
+        self._producer: Producer = kafka.producer(
+            settings,
+            **{"transactional.id": transactional_id, "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS},
+        )
+        # Ends what a predecessor left: after this its transaction is committed or aborted, not pending.
+        self._producer.init_transactions(CALL_TIMEOUT_S)
+        self.produce = self._producer.produce
+
+    def begin(self) -> None:
+        """Open a transaction."""
+        self._producer.begin_transaction()
+
+    def commit(self, consumer: Consumer, next_offsets: Mapping[Partition, int]) -> None:
+        """Flush, add the source offsets, commit.
+
+        The flush comes before the offsets: without it librdkafka stalls (measured). Group metadata
+        lets the broker fence a worker whose partitions have moved. Raises TransactionError or
+        KafkaException; the transaction may then have committed or not.
+        """
+        left = self._producer.flush(CALL_TIMEOUT_S)
+        if left:
+            message = f"{left} records were not acknowledged within {CALL_TIMEOUT_S:.0f} s"
+            raise TransactionError(message)
+        offsets = [TopicPartition(topic, number, offset) for (topic, number), offset in next_offsets.items()]
+        metadata = consumer.consumer_group_metadata()
+        self._producer.send_offsets_to_transaction(offsets, metadata, CALL_TIMEOUT_S)
+        self._producer.commit_transaction(CALL_TIMEOUT_S)
+
+    def discard(self) -> None:
+        """Drop what is queued; the successor's init_transactions aborts what was sent."""
+        self._producer.purge()
+
+
+def is_fatal(error: KafkaException) -> bool:
+    """Tell whether this process can go on at all: a fenced worker cannot."""
+    cause = error.args[0] if error.args else None
+    return bool(getattr(cause, "fatal", lambda: False)())

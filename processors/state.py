@@ -1,0 +1,85 @@
+"""What ingest remembers of one device in one raw topic-partition."""
+
+import struct
+from dataclasses import dataclass, field
+from typing import Any
+
+from schemas.codec import CODEC
+
+REMEMBERED = 64
+_ENTRY = struct.Struct(">QQ16s")  # sequence, raw offset, first 16 bytes of the payload digest
+
+
+class RememberedSequences:
+    """The last 64 accepted sequences of the current boot, oldest first, packed.
+
+    Sixteen bytes of the digest tell a replay from an equivocation: finding two payloads that agree in
+    them takes 2^64 work and gains only the milder name for a record that is rejected in any case.
+    """
+
+    __slots__ = ("_packed",)
+
+    def __init__(self, packed: bytes = b"") -> None:
+        self._packed = bytearray(packed)
+
+    def add(self, sequence: int, offset: int, digest: bytes) -> None:
+        """Remember an accepted event; the oldest beyond 64 is forgotten."""
+        self._packed += _ENTRY.pack(sequence, offset, digest[:16])
+        if len(self._packed) > REMEMBERED * _ENTRY.size:
+            del self._packed[: _ENTRY.size]
+
+    def find(self, sequence: int) -> tuple[int, bytes] | None:
+        """Return (raw offset, 16 bytes of digest) of an accepted sequence, if remembered."""
+        for found, offset, digest in _ENTRY.iter_unpack(self._packed):
+            if found == sequence:
+                return offset, digest
+        return None
+
+    @property
+    def oldest(self) -> int:
+        """The lowest remembered sequence; 0 when none is."""
+        return _ENTRY.unpack_from(self._packed)[0] if self._packed else 0
+
+    def pack(self) -> bytes:
+        """Return the bytes for the changelog."""
+        return bytes(self._packed)
+
+
+@dataclass(slots=True)
+class DeviceState:
+    """Last accepted boot and sequence, time of the last event, and the detectors' state."""
+
+    detectors: Any
+    boot: int = 0
+    sequence: int = 0
+    last_append_ms: int = 0
+    silent: bool = False
+    remembered: RememberedSequences = field(default_factory=RememberedSequences)
+
+    def encode(self, detectors: bytes) -> bytes:
+        """Write the changelog value; `detectors` is the detectors' state as they dump it."""
+        return CODEC.encode(
+            "device_state",
+            {
+                "boot": self.boot,
+                "sequence": self.sequence,
+                "last_append_ms": self.last_append_ms,
+                "silent": self.silent,
+                "remembered": self.remembered.pack(),
+                "detectors": detectors,
+            },
+        )
+
+
+def decode_state(value: bytes) -> tuple[DeviceState, bytes]:
+    """Read a changelog value: the state without its detectors, and their bytes."""
+    record = CODEC.decode("device_state", value)
+    state = DeviceState(
+        None,
+        record["boot"],
+        record["sequence"],
+        record["last_append_ms"],
+        record["silent"],
+        RememberedSequences(record["remembered"]),
+    )
+    return state, record["detectors"]
