@@ -1,7 +1,9 @@
-"""The one exception family of the local stack."""
+"""The local stack's branch of the exception family of `pipeline`."""
+
+from pipeline.settings import PipelineError
 
 
-class LocalStackError(Exception):
+class LocalStackError(PipelineError):
     """Something the user can act on: the message names what is wrong, where, and how to go on."""
 
 

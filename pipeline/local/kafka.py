@@ -7,24 +7,22 @@ and is renamed into place; everything else that a crash can leave behind Kafka r
 
 import base64
 import contextlib
-import json
 import shutil
-import socket
 import subprocess
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.local import aot, jars, jvm
 from pipeline.local.errors import BrokerFailedError, StackBusyError
+from pipeline.local.files import LOOPBACK, accepts, choose_ports, read_json, write_json
 from pipeline.local.process import ProcessId, spawn, stop, tail
 
 if TYPE_CHECKING:
     from confluent_kafka.admin import AdminClient
 
-LOOPBACK = "127.0.0.1"
 START_DEADLINE_S = 60.0
 START_ATTEMPTS = 3
 STOP_GRACE_S = 10.0
@@ -78,6 +76,8 @@ class Broker:
     def __init__(self, data_dir: Path, *, cache_dir: Path | None = None, port: int | None = None) -> None:
         self.cache_dir = cache_dir or jars.default_cache_dir()
         self.log_path = data_dir / "run" / "kafka.log"
+        self.extra_options: Sequence[str] = ()
+        """Options for the JVM instead of those of the AOT cache."""
         self._home = data_dir.resolve() / "kafka"
         self._storage = self._home / "data"
         self._given_port = port
@@ -127,22 +127,24 @@ class Broker:
             f"-Djava.io.tmpdir={temporary}",
             f"-XX:ErrorFile={self.log_path.with_name('kafka-crash.log')}",
         ]
-        if failures > 0:
+        if self.extra_options:
+            options.extend(self.extra_options)
+        elif failures > 0:
             aot.discard(aot.path(self.cache_dir))
         elif cache := aot.usable(self.cache_dir):
-            options.append(f"-XX:AOTCache={cache}")
+            options.extend([f"-XX:AOTCache={cache}", "-Xlog:aot*=error"])
         return jvm.command(self.cache_dir, "kafka.Kafka", [str(properties)], options)
 
     def record(self, pid: int) -> None:
         """Note the started process, so that a later owner can end it if we crash."""
-        self._pid_path.write_text(json.dumps(ProcessId.of(pid).to_json()))
+        write_json(self._pid_path, ProcessId.of(pid).to_json())
 
     def is_ready(self) -> bool:
         """Whether *this* broker answers (another program may have taken its port). At most a second."""
         from confluent_kafka import KafkaException
         from confluent_kafka.admin import AdminClient
 
-        if self._ports is None or not _accepts(self._ports[0]):
+        if self._ports is None or not accepts(self._ports[0]):
             return False
         if self._probe is None:
             self._probe = AdminClient({"bootstrap.servers": self.bootstrap_servers, "log_level": 0})
@@ -170,7 +172,7 @@ class Broker:
         return self._home / "broker.pid.json"
 
     def _recorded(self) -> ProcessId | None:
-        return ProcessId.from_json(_read_json(self._pid_path))
+        return ProcessId.from_json(read_json(self._pid_path))
 
     def _format(self) -> None:
         """Format beside the final place and rename: a crash in between leaves nothing half-made."""
@@ -205,12 +207,8 @@ class Broker:
 
     def _choose_ports(self) -> tuple[int, int]:
         """The given port or the last one if free, else free ones; remembered for the next start."""
-        path = self._home / "ports.json"
-        last = _read_json(path) or {}
-        port = self._given_port or free_port(last.get("broker"))
-        chosen = port, free_port(last.get("controller"), taken=port)
-        path.write_text(json.dumps({"broker": chosen[0], "controller": chosen[1]}))
-        return chosen
+        ports = choose_ports(self._home / "ports.json", {"broker": self._given_port, "controller": None})
+        return ports["broker"], ports["controller"]
 
 
 @contextlib.contextmanager
@@ -249,33 +247,3 @@ def start(broker: Broker, should_stop: Callable[[], bool] = lambda: False) -> "s
     raise BrokerFailedError(
         f"Kafka did not become ready; the end of {broker.log_path}:\n{tail(broker.log_path)}"
     )
-
-
-def free_port(preferred: object = None, *, taken: int | None = None) -> int:
-    """`preferred` when it is a port that can be bound now and is not `taken`, else any free one."""
-    for candidate in (preferred, 0):
-        if not isinstance(candidate, int) or (candidate and candidate == taken):
-            continue
-        with socket.socket() as probe, contextlib.suppress(OSError, OverflowError):
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((LOOPBACK, candidate))
-            port = int(probe.getsockname()[1])
-            if port != taken:
-                return port
-    return free_port(taken=taken)
-
-
-def _accepts(port: int) -> bool:
-    try:
-        with socket.create_connection((LOOPBACK, port), PROBE_TIMEOUT_S):
-            return True
-    except OSError:
-        return False
-
-
-def _read_json(path: Path) -> dict[str, object] | None:
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except (FileNotFoundError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None

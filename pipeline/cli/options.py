@@ -1,0 +1,66 @@
+"""Options that commands share, and the settings that they make."""
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from pipeline.settings import Settings
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option("--data-dir", help="State, keys, published logs.  [default: the user's state directory]"),
+]
+BootstrapServers = Annotated[
+    str | None,
+    typer.Option("--bootstrap-servers", help="An existing Kafka, HOST:PORT[,...].  [default: the local one]"),
+]
+CommandConfig = Annotated[
+    Path | None, typer.Option("--command-config", help="Kafka client settings, a properties file.")
+]
+ClientSetting = Annotated[
+    list[str] | None, typer.Option("-X", metavar="KEY=VALUE", help="One Kafka client setting; repeatable.")
+]
+
+
+def settings_from(
+    data_dir: Path | None = None,
+    bootstrap_servers: str | None = None,
+    command_config: Path | None = None,
+    client_settings: list[str] | None = None,
+    **others: Any,
+) -> "Settings":
+    """Settings of the environment with the options laid over it; an option that is None says nothing.
+
+    Raises UsageError for a value that cannot be read.
+    """
+    from pydantic import ValidationError
+
+    from pipeline.settings import Settings, UsageError, parse_assignments, read_properties
+
+    given: dict[str, Any] = {"data_dir": data_dir, "bootstrap_servers": bootstrap_servers, **others}
+    try:
+        settings = Settings(**{name: value for name, value in given.items() if value is not None})
+        kafka: Mapping[str, str] = {
+            **settings.kafka,
+            **(read_properties(command_config) if command_config is not None else {}),
+            **parse_assignments(client_settings or []),
+        }
+        return settings.model_copy(update={"kafka": kafka}) if kafka else settings
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "_".join(str(part) for part in first["loc"])
+        raise UsageError(f"setting {name} (ATTESTREAM_{name.upper()}): {first['msg']}") from error
+    except OSError as error:
+        raise UsageError(f"{error.filename}: {error.strerror}") from error
+
+
+@functools.cache
+def is_interactive() -> bool:
+    """Whether a person watches: live displays are for terminals, plain lines for everything else."""
+    import sys
+
+    return sys.stderr.isatty()
