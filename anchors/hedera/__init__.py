@@ -1,0 +1,1 @@
+"""Hedera Consensus Service: the client, and a local service with the same interface."""
