@@ -1,0 +1,18 @@
+"""Detectors: events in, findings out; deterministic, bounded, no IO (see docs/detectors.md)."""
+
+from processors.detect.access import AccessDetectors, AccessState
+from processors.detect.config import DetectConfig
+from processors.detect.errors import DetectError
+from processors.detect.silence import SilenceRule
+from processors.detect.telemetry import TelemetryDetectors
+from processors.detect.telemetry_state import TelemetryState
+
+__all__ = [
+    "AccessDetectors",
+    "AccessState",
+    "DetectConfig",
+    "DetectError",
+    "SilenceRule",
+    "TelemetryDetectors",
+    "TelemetryState",
+]
