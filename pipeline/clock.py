@@ -50,15 +50,11 @@ class FleetClock:
                 known.since_us = known.asked_us
             known.complete_until_us, known.asked_end = known.asked_us, None
 
-    def silent_devices(
-        self, partition: Partition, last_append_ms: dict[str, int], silence_after_s: float
-    ) -> list[str]:
-        """Name devices whose last record lies further back than allowed, as far as we can know."""
+    def horizon_us(self, partition: Partition, silence_after_s: float) -> int | None:
+        """Return the moment since which a device must have spoken; None while deadlines start anew."""
         known = self._known[partition]
-        horizon_us = known.complete_until_us - silence_after_s * 1e6
-        if known.since_us > horizon_us:
-            return []
-        return [device for device, last in last_append_ms.items() if last * 1000 < horizon_us]
+        horizon_us = known.complete_until_us - round(silence_after_s * 1e6)
+        return None if known.since_us > horizon_us else horizon_us
 
     def complete_until_us(self, partition: Partition) -> int:
         """Return the moment up to which all records of a partition have been judged."""

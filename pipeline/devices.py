@@ -1,9 +1,10 @@
 """The states of one raw topic-partition: a cache over the store, valid only between commits."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from pipeline.statestore import Partition, StateStore
-from processors.detect import Detectors
+from processors.judge import Detectors
 from processors.state import DeviceState, decode_state
 
 MAX_CACHED = 50_000
@@ -22,7 +23,7 @@ class PartitionStates:
         """Of each device that is due to speak again: not of those already reported silent."""
         for key, value in store.items(partition):
             state, _detectors = decode_state(value)
-            if state.last_append_ms and not state.silent:
+            if state.last_append_ms and not state.silent_since_ms:
                 self.last_append_ms[key.decode()] = state.last_append_ms
 
     def state_of(self, device_id: str) -> DeviceState:
@@ -38,7 +39,7 @@ class PartitionStates:
             self._cache[device_id] = state
         return state
 
-    def detectors_of(self, device_id: str) -> object:
+    def detectors_of(self, device_id: str) -> Any:
         """Return the detectors' part of a device's state."""
         return self.state_of(device_id).detectors
 

@@ -70,11 +70,20 @@ def topic_id(client: AdminClient, topic: str) -> str:
     return str(described[topic].result(timeout=CALL_TIMEOUT_S).topic_id)
 
 
-def end_offsets(
-    client: AdminClient, partitions: list[tuple[str, int]], *, spec: OffsetSpec | None = None
+def end_offsets(client: AdminClient, partitions: list[tuple[str, int]]) -> dict[tuple[str, int], int]:
+    """Return log ends: next offsets, counting uncommitted records."""
+    return _offsets(client, partitions, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+
+
+def start_offsets(client: AdminClient, partitions: list[tuple[str, int]]) -> dict[tuple[str, int], int]:
+    """Return log starts: the lowest offsets that are still kept."""
+    return _offsets(client, partitions, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
+
+
+def _offsets(
+    client: AdminClient, partitions: list[tuple[str, int]], spec: OffsetSpec
 ) -> dict[tuple[str, int], int]:
-    """Return log ends (next offsets, counting uncommitted records); another `spec` asks for log starts."""
-    wanted = {TopicPartition(t, p): spec or OffsetSpec.latest() for t, p in partitions}  # type: ignore[no-untyped-call]
+    wanted = {TopicPartition(topic, number): spec for topic, number in partitions}
     found = client.list_offsets(wanted, request_timeout=CALL_TIMEOUT_S)
     return {(tp.topic, tp.partition): f.result(timeout=CALL_TIMEOUT_S).offset for tp, f in found.items()}
 

@@ -18,8 +18,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from pipeline import kafka
 from pipeline.kafka import CALL_TIMEOUT_S
@@ -47,117 +47,111 @@ class Recovered:
     next_offsets: dict[Partition, int]
 
 
-def recover(
-    settings: Settings,
-    transactional_id: str,
-    consumer: Consumer,
-    admin: AdminClient,
-    store: StateStore,
-    assigned: list[Partition],
-    on_progress: Callable[[str], None],
-) -> Recovered:
-    """Bring producer, state and source position of the assigned partitions to the last commit."""
-    producer = TransactionalProducer(settings, transactional_id)
-    if not assigned:
-        return Recovered(producer, {})
-    wanted = [TopicPartition(topic, number) for topic, number in assigned]
-    committed = {(tp.topic, tp.partition): tp.offset for tp in consumer.committed(wanted, CALL_TIMEOUT_S)}
-    ends = kafka.end_offsets(admin, [(changelog_of(topic), number) for topic, number in assigned])
-    _restore(settings, admin, store, assigned, ends, on_progress)
-    starts = kafka.end_offsets(admin, assigned, spec=OffsetSpec.earliest())
-    next_offsets = {}
-    for partition in assigned:
-        offset = committed[partition]
-        if offset < 0:
-            _must_be_new(store, partition)
-            offset = starts[partition]
-        next_offsets[partition] = offset
-    consumer.assign(
-        [TopicPartition(topic, number, offset) for (topic, number), offset in next_offsets.items()]
-    )
-    return Recovered(producer, next_offsets)
+class Recovery:
+    """Knows how to bring one worker's producer, state and source positions to the last commit."""
 
+    def __init__(
+        self,
+        settings: Settings,
+        admin: AdminClient,
+        store: StateStore,
+        *,
+        transactional_id: str,
+        on_progress: Callable[[str], None],
+    ) -> None:
+        self._settings, self._admin, self._store = settings, admin, store
+        self._transactional_id, self._on_progress = transactional_id, on_progress
 
-def _must_be_new(store: StateStore, partition: Partition) -> None:
-    """Refuse to judge a partition from its start when its state says that it was judged before."""
-    if next(iter(store.items(partition)), None) is not None:
-        message = (
-            f"{partition[0]}[{partition[1]}] has state but no committed offset (expired or deleted): "
-            "set the group's offset by hand; starting over would reject every record as a replay"
+    def run(self, consumer: Consumer, assigned: list[Partition]) -> Recovered:
+        """Do steps 1 to 5 for the assigned partitions; every call in it has a time-out."""
+        producer = TransactionalProducer(self._settings, self._transactional_id)
+        if not assigned:
+            return Recovered(producer, {})
+        wanted = [TopicPartition(topic, number) for topic, number in assigned]
+        committed = {(tp.topic, tp.partition): tp.offset for tp in consumer.committed(wanted, CALL_TIMEOUT_S)}
+        ends = kafka.end_offsets(self._admin, [(changelog_of(topic), number) for topic, number in assigned])
+        self._restore(assigned, ends)
+        next_offsets = self._starting_points(assigned, committed)
+        consumer.assign([TopicPartition(topic, number, at) for (topic, number), at in next_offsets.items()])
+        return Recovered(producer, next_offsets)
+
+    def _starting_points(
+        self, assigned: list[Partition], committed: dict[Partition, int]
+    ) -> dict[Partition, int]:
+        new = [partition for partition in assigned if committed[partition] < 0]
+        for topic, number in new:
+            # Starting over where state says "judged before" would reject every record as a replay.
+            if next(iter(self._store.items((topic, number))), None) is not None:
+                message = (
+                    f"{topic}[{number}] has state but no committed offset (expired or deleted): "
+                    "set the group's offset by hand to where it had come"
+                )
+                raise RecoveryError(message)
+        starts = kafka.start_offsets(self._admin, new) if new else {}
+        return {partition: starts.get(partition, committed[partition]) for partition in assigned}
+
+    def _restore(self, assigned: list[Partition], ends: dict[Partition, int]) -> None:
+        topics = {topic for topic, _number in assigned}
+        topic_ids = {topic: kafka.topic_id(self._admin, changelog_of(topic)) for topic in topics}
+        behind: dict[Partition, ChangelogPosition] = {}
+        for partition in assigned:
+            topic_id, end = topic_ids[partition[0]], ends[changelog_of(partition[0]), partition[1]]
+            position = self._store.position(partition)
+            if position is None or position.topic_id != topic_id or position.next_offset > end:
+                # The working copy is of another changelog, or newer than this one: it is disposable.
+                self._store.wipe(partition)
+                position = ChangelogPosition(topic_id, 0)
+            if position.next_offset < end:
+                behind[partition] = position
+        if not behind:
+            return
+        reader = kafka.consumer(
+            self._settings,
+            f"{self._settings.log_name}.restore",
+            # Compaction may have removed the very offset that we stand at.
+            **{"enable.partition.eof": True, "auto.offset.reset": "earliest"},
         )
-        raise RecoveryError(message)
+        try:
+            reader.assign(
+                [
+                    TopicPartition(changelog_of(topic), number, position.next_offset)
+                    for (topic, number), position in behind.items()
+                ]
+            )
+            self._read_up_to(reader, behind, ends)
+        finally:
+            reader.close()
 
-
-def _restore(
-    settings: Settings,
-    admin: AdminClient,
-    store: StateStore,
-    assigned: list[Partition],
-    ends: dict[Partition, int],
-    on_progress: Callable[[str], None],
-) -> None:
-    topic_ids = {topic: kafka.topic_id(admin, changelog_of(topic)) for topic in {t for t, _ in assigned}}
-    positions: dict[Partition, ChangelogPosition] = {}
-    for partition in assigned:
-        topic_id, end = topic_ids[partition[0]], ends[changelog_of(partition[0]), partition[1]]
-        position = store.position(partition)
-        if position is None or position.topic_id != topic_id or position.next_offset > end:
-            # The working copy is of another changelog (or a newer one): it is disposable.
-            store.wipe(partition)
-            position = ChangelogPosition(topic_id, 0)
-        if position.next_offset < end:
-            positions[partition] = position
-    if not positions:
-        return
-    reader = kafka.consumer(
-        settings,
-        f"{settings.log_name}.restore",
-        **{"enable.partition.eof": True, "auto.offset.reset": "earliest"},
-    )
-    try:
-        _read_up_to_ends(reader, store, positions, ends, on_progress)
-    finally:
-        reader.close()
-
-
-def _read_up_to_ends(
-    reader: Consumer,
-    store: StateStore,
-    positions: dict[Partition, ChangelogPosition],
-    ends: dict[Partition, int],
-    on_progress: Callable[[str], None],
-) -> None:
-    source_of = {(changelog_of(topic), number): (topic, number) for topic, number in positions}
-    reader.assign(
-        [
-            # Compaction may have removed the very first offsets.
-            TopicPartition(changelog_of(topic), number, position.next_offset or OFFSET_BEGINNING)
-            for (topic, number), position in positions.items()
-        ]
-    )
-    waiting = set(positions)
-    restored, progressed_at = 0, time.monotonic()
-    while waiting:
-        updates: list[tuple[Partition, bytes, bytes]] = []
-        moved: dict[Partition, ChangelogPosition] = {}
-        for message in reader.consume(RESTORE_BATCH, 0.2):
-            error = message.error()
-            if error is not None and error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - the public name
-                kafka.to_record(message)  # raises with the error's text
-            partition = source_of[message.topic() or "", message.partition() or 0]
-            reached = message.offset() or 0  # of an end-of-partition event: the next offset
-            if error is None:
-                record = kafka.to_record(message)
-                updates.append((partition, record.key or b"", record.value or b""))
-                reached = record.offset + 1
-            moved[partition] = ChangelogPosition(positions[partition].topic_id, reached)
-        if moved:
-            store.write(updates, moved)
-            restored += len(updates)
-            progressed_at = time.monotonic()
-            waiting -= {p for p, at in moved.items() if at.next_offset >= ends[changelog_of(p[0]), p[1]]}
-        on_progress(f"restored {restored} states, {len(waiting)} partitions to go")
-        if time.monotonic() - progressed_at > STALL_S:
-            message_text = f"restore stalled with {len(waiting)} partitions to go, such as {min(waiting)}"
-            raise RecoveryError(message_text)
-    log.info("state restored", states=restored, partitions=len(positions))
+    def _read_up_to(
+        self, reader: Consumer, behind: dict[Partition, ChangelogPosition], ends: dict[Partition, int]
+    ) -> None:
+        source_of = {(changelog_of(topic), number): (topic, number) for topic, number in behind}
+        waiting = set(behind)
+        restored, progressed_at = 0, time.monotonic()
+        while waiting:
+            updates: list[tuple[Partition, bytes, bytes]] = []
+            reached: dict[Partition, ChangelogPosition] = {}
+            for message in reader.consume(RESTORE_BATCH, 0.2):
+                partition = source_of[message.topic() or "", message.partition() or 0]
+                error = message.error()
+                if error is None:
+                    record = kafka.to_record(message)
+                    updates.append((partition, record.key or b"", record.value or b""))
+                    next_offset = record.offset + 1
+                elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - the public name of the code
+                    next_offset = message.offset() or 0
+                else:
+                    raise KafkaException(error)
+                reached[partition] = ChangelogPosition(behind[partition].topic_id, next_offset)
+            if reached:
+                self._store.write(updates, reached)
+                restored += len(updates)
+                progressed_at = time.monotonic()
+                waiting -= {
+                    p for p, at in reached.items() if at.next_offset >= ends[changelog_of(p[0]), p[1]]
+                }
+            self._on_progress(f"restored {restored} states, {len(waiting)} partitions to go")
+            if time.monotonic() - progressed_at > STALL_S:
+                message_text = f"restore stalled with {len(waiting)} partitions to go, such as {min(waiting)}"
+                raise RecoveryError(message_text)
+        log.info("state restored", states=restored, partitions=len(behind))

@@ -4,39 +4,23 @@
 """
 
 import time
-from pathlib import Path
 
-from confluent_kafka import KafkaError, TopicPartition
+import structlog
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from pipeline.kafka import CALL_TIMEOUT_S, consumer, to_record
-from pipeline.settings import PipelineError, Settings, UsageError
+from pipeline.settings import PipelineError, Settings
 from pipeline.topics import REGISTRY
 from processors.registry import Registry
-from schemas.errors import FormatError
-from schemas.trust import TrustRoot, parse_trust
+from schemas.trust import TrustRoot
+
+log = structlog.get_logger()
 
 _PARTITION = TopicPartition(REGISTRY, 0)
 
 
 class RegistryLagError(PipelineError):
     """The registry could not be read to its high watermark in time."""
-
-
-def trust_path(settings: Settings) -> Path:
-    """Where this deployment's trust file is."""
-    return settings.data_dir / "trust.json"
-
-
-def load_trust(path: Path) -> TrustRoot:
-    """Read a trust file; a missing or bad one is the user's to mend."""
-    try:
-        return parse_trust(path.read_bytes())
-    except OSError as error:
-        message = f"cannot read the trust file {path}: {error.strerror}"
-        raise UsageError(message) from error
-    except FormatError as error:
-        message = f"{path}: {error}"
-        raise UsageError(message) from error
 
 
 class RegistryFollower:
@@ -73,6 +57,15 @@ class RegistryFollower:
                 message = f"{REGISTRY} stands at {self.table.offset} of {high} after {timeout_s:.0f} s"
                 raise RegistryLagError(message)
         self._reached_at = asked_at
+
+    def try_catch_up(self, timeout_s: float) -> bool:
+        """Catch up if that is possible now; else say so in the log and keep the last known view."""
+        try:
+            self.catch_up(timeout_s)
+        except (KafkaException, RegistryLagError) as error:
+            log.warning("registry cannot be read up, judging by the last known view", error=str(error))
+            return False
+        return True
 
     def close(self) -> None:
         """Release the consumer."""

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from blake3 import blake3
-from schemas.did import decode_did_key
 
 from processors.model import RawRecord
 from schemas.codec import CODEC
+from schemas.did import decode_did_key
 from schemas.ed25519 import check_public_key, verify_batch
 from schemas.envelope import PayloadKind, SignedEnvelope, decode_envelope, pae, pae_prefix
 from schemas.errors import FormatError
@@ -44,6 +44,13 @@ class Subject:
     attributes: dict[str, str]
     keys: dict[str, Key] = field(default_factory=dict)
     decommissioned_at: int | None = None
+
+    @property
+    def may_sign_events(self) -> bool:
+        """Tell whether any key of the subject is good for events now."""
+        return self.decommissioned_at is None and any(
+            key.purpose == "EVENT" and key.revoked_at is None for key in self.keys.values()
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,11 @@ class RememberedSequences:
         """The lowest remembered sequence; 0 when none is."""
         return _ENTRY.unpack_from(self._packed)[0] if self._packed else 0
 
+    @property
+    def newest_offset(self) -> int | None:
+        """The raw offset of the last accepted event."""
+        return _ENTRY.unpack_from(self._packed, len(self._packed) - _ENTRY.size)[1] if self._packed else None
+
     def pack(self) -> bytes:
         """Return the bytes for the changelog."""
         return bytes(self._packed)
@@ -53,7 +58,8 @@ class DeviceState:
     boot: int = 0
     sequence: int = 0
     last_append_ms: int = 0
-    silent: bool = False
+    silent_since_ms: int = 0
+    """LogAppendTime of the last event before a reported silence; 0 when none is reported."""
     remembered: RememberedSequences = field(default_factory=RememberedSequences)
 
     def encode(self, detectors: bytes) -> bytes:
@@ -64,7 +70,7 @@ class DeviceState:
                 "boot": self.boot,
                 "sequence": self.sequence,
                 "last_append_ms": self.last_append_ms,
-                "silent": self.silent,
+                "silent_since_ms": self.silent_since_ms,
                 "remembered": self.remembered.pack(),
                 "detectors": detectors,
             },
@@ -79,7 +85,7 @@ def decode_state(value: bytes) -> tuple[DeviceState, bytes]:
         record["boot"],
         record["sequence"],
         record["last_append_ms"],
-        record["silent"],
+        record["silent_since_ms"],
         RememberedSequences(record["remembered"]),
     )
     return state, record["detectors"]

@@ -12,6 +12,9 @@ import typer
 
 COMMANDS: dict[str, tuple[str, ...]] = {
     "pipeline.cli.stack": ("up", "down", "status"),
+    "pipeline.cli.run": ("run", "ledger"),
+    "pipeline.cli.topics": ("topics",),
+    "pipeline.cli.device": ("device",),
 }
 
 USAGE_ERROR = 2

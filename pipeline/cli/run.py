@@ -1,0 +1,85 @@
+"""`attestream run STAGE` and `attestream ledger serve`: what the supervisor starts, and an operator can."""
+
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.options import BootstrapServers, ClientSetting, CommandConfig, DataDir, settings_from
+
+STAGES = ("ingest", "seal", "anchor", "correlate")
+
+Slot = Annotated[int, typer.Option("--slot", min=0, help="Number of this worker among those of its stage.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command(name="run")(run)
+    ledger = typer.Typer(help="The local consensus service.", no_args_is_help=True)
+    ledger.callback()(_ledger)
+    ledger.command(name="serve")(serve)
+    app.add_typer(ledger, name="ledger")
+
+
+def run(
+    stage: Annotated[str, typer.Argument(help=f"One of {', '.join(STAGES)}.")],
+    *,
+    data_dir: DataDir = None,
+    bootstrap_servers: BootstrapServers = None,
+    command_config: CommandConfig = None,
+    client_settings: ClientSetting = None,
+    slot: Slot = 0,
+) -> None:
+    """Run one worker of a stage until SIGTERM."""
+    from importlib import import_module
+
+    from pipeline.settings import UsageError
+
+    if stage not in STAGES:
+        raise UsageError(f"no stage {stage!r}: there are {', '.join(STAGES)}")
+    settings = settings_from(data_dir, bootstrap_servers, command_config, client_settings)
+    import_module(f"pipeline.{stage}").run(settings, slot)
+
+
+def _ledger() -> None:
+    """Run the local stand-in of a public ledger."""
+
+
+def serve(
+    data_dir: DataDir = None,
+    grpc_port: Annotated[int, typer.Option(help="Port of the Hedera API; 0 takes a free one.")] = 0,
+    rest_port: Annotated[int, typer.Option(help="Port of the mirror's REST; 0 takes a free one.")] = 0,
+) -> None:
+    """Serve a local stand-in of Hedera's consensus service, with the real interface, on loopback."""
+    from anchors.hedera.keys import create_operator_key, load_operator_key, public_key_bytes
+    from anchors.hedera.server import run as run_server
+    from pipeline.local.leash import hold_leash
+    from pipeline.stage import configure_logging
+    from pipeline.trust import operator_key_path
+
+    settings = settings_from(data_dir)
+    configure_logging()
+    key_file = operator_key_path(settings)
+    if not key_file.exists():
+        create_operator_key(key_file)
+    public_key = public_key_bytes(load_operator_key(key_file))
+    hold_leash(_leave)
+    run_server(
+        settings.data_dir / "ledger" / "ledger.sqlite",
+        grpc_port,
+        rest_port,
+        {settings.ledger_operator: public_key},
+        on_ready=_say_ready,
+    )
+
+
+def _leave() -> None:
+    import os
+    import signal
+
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _say_ready(grpc_port: int, rest_port: int) -> None:
+    print(
+        f"local stand-in of a Hedera network: gRPC 127.0.0.1:{grpc_port}, mirror http://127.0.0.1:{rest_port}"
+    )

@@ -1,0 +1,72 @@
+"""`attestream topics apply|check`: the topics on a Kafka cluster against the product's table."""
+
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.options import BootstrapServers, ClientSetting, CommandConfig, DataDir, settings_from
+
+Partitions = Annotated[
+    int | None, typer.Option(help="Of every topic keyed by device; fixed for good.  [default: 8]")
+]
+Replicas = Annotated[int | None, typer.Option("--replication-factor", help="[default: 1]")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    topics = typer.Typer(help="Topics on the cluster.", no_args_is_help=True)
+    topics.callback()(_topics)
+    topics.command(name="apply")(apply)
+    topics.command(name="check")(check)
+    app.add_typer(topics, name="topics")
+
+
+def _topics() -> None:
+    """Create and check topics."""
+
+
+def apply(
+    *,
+    data_dir: DataDir = None,
+    bootstrap_servers: BootstrapServers = None,
+    command_config: CommandConfig = None,
+    client_settings: ClientSetting = None,
+    partitions: Partitions = None,
+    replication_factor: Replicas = None,
+) -> None:
+    """Create the topics that are missing; refuse to change the shape of those that exist."""
+    from pipeline import kafka
+    from pipeline import topics as table
+
+    settings = settings_from(
+        data_dir,
+        bootstrap_servers,
+        command_config,
+        client_settings,
+        partitions=partitions,
+        replication_factor=replication_factor,
+    )
+    created = table.apply(kafka.admin(settings), settings)
+    print(f"created {', '.join(created)}" if created else "every topic was there already")
+
+
+def check(
+    data_dir: DataDir = None,
+    bootstrap_servers: BootstrapServers = None,
+    command_config: CommandConfig = None,
+    client_settings: ClientSetting = None,
+    partitions: Partitions = None,
+) -> None:
+    """List every difference between the cluster and the table; exit 1 when there is one."""
+    from pipeline import kafka
+    from pipeline import topics as table
+
+    settings = settings_from(
+        data_dir, bootstrap_servers, command_config, client_settings, partitions=partitions
+    )
+    problems = table.check(kafka.admin(settings), settings)
+    for problem in problems:
+        print(problem)
+    if problems:
+        raise typer.Exit(1)
+    print(f"{len(table.TOPICS)} topics as they should be")

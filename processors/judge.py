@@ -1,0 +1,145 @@
+"""Judge: one batch of one raw topic-partition through authenticate, admit and detect.
+
+Everything here is a pure function of the records, the registry and the state; the stage around it reads,
+writes and commits.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from processors.admit import admit
+from processors.authenticate import REGISTRY_MISSES, Authenticate, Verdict
+from processors.detect import SilenceRule
+from processors.model import Batch, Outcome, Rejection, VerifiedEvent
+from processors.registry import Registry
+from processors.state import DeviceState
+from schemas.records import EvidenceRef, Finding
+
+
+class Detectors(Protocol):
+    """Detectors of one kind of event; their state is opaque to everybody else and travels as bytes."""
+
+    def new(self) -> Any:
+        """Return the state of a device never seen."""
+
+    def load(self, data: bytes) -> Any:
+        """Read a state."""
+
+    def dump(self, state: Any) -> bytes:
+        """Write a state; `load` gives back exactly it."""
+
+    def process(self, events: Sequence[VerifiedEvent], state_of: Callable[[str], Any]) -> list[Finding]:
+        """Look at accepted events in order and update states."""
+
+
+class NoDetectors:
+    """For kinds of event that no detector looks at yet."""
+
+    def new(self) -> None:
+        """Return no state."""
+
+    def load(self, data: bytes) -> None:
+        """Read no state."""
+
+    def dump(self, state: None) -> bytes:  # noqa: ARG002 - the protocol's signature
+        """Write no state."""
+        return b""
+
+    def process(self, events: Sequence[VerifiedEvent], state_of: Callable[[str], Any]) -> list[Finding]:  # noqa: ARG002
+        """Find nothing."""
+        return []
+
+
+class States(Protocol):
+    """The device states of one partition."""
+
+    last_append_ms: dict[str, int]
+
+    def state_of(self, device_id: str) -> DeviceState:
+        """Return a device's state, new where it has none."""
+
+    def detectors_of(self, device_id: str) -> Any:
+        """Return its detectors' part."""
+
+    def touch(self, device_id: str, state: DeviceState) -> None:
+        """Mark it as changed."""
+
+
+class Judge:
+    """Judges one raw topic. `catch_up` reads the registry to its high watermark, or says it could not."""
+
+    def __init__(
+        self,
+        authenticate: Authenticate,
+        detectors: Detectors,
+        registry: Registry,
+        catch_up: Callable[[], bool],
+        silence: SilenceRule | None = None,
+    ) -> None:
+        self.detectors = detectors
+        self._authenticate, self._registry, self._catch_up = authenticate, registry, catch_up
+        self._silence = silence
+
+    def process(self, batch: Batch, states: States) -> Outcome:
+        """Judge a batch in offset order; touched states are marked in `states`."""
+        outcome = admit(self._verdicts(batch), states.state_of)
+        outcome.findings += self.detectors.process(outcome.accepted, states.detectors_of)
+        last_of = {item.event.device_id: item for item in outcome.accepted}
+        for device_id, item in last_of.items():
+            state = states.state_of(device_id)
+            if self._silence is not None:
+                states.last_append_ms[device_id] = item.source.append_ms
+                if state.silent_since_ms:
+                    back = item.source
+                    outcome.findings.append(
+                        self._silence.returned(
+                            device_id,
+                            state.silent_since_ms,
+                            None,
+                            back.reference(item.digest),
+                            back.append_ms,
+                        )
+                    )
+                    state.silent_since_ms = 0
+            states.touch(device_id, state)
+        return outcome
+
+    def _verdicts(self, batch: Batch) -> list[Verdict]:
+        """Authenticate; where the registry may be behind, read it up once for the batch and look again."""
+        verdicts = self._authenticate.process(batch, self._registry)
+        missed = [
+            i for i, v in enumerate(verdicts) if isinstance(v, Rejection) and v.reason in REGISTRY_MISSES
+        ]
+        before = self._registry.offset
+        if not missed or not self._catch_up() or self._registry.offset == before:
+            return verdicts
+        again = self._authenticate.process([batch[i] for i in missed], self._registry)
+        for index, verdict in zip(missed, again, strict=True):
+            verdicts[index] = verdict
+        return verdicts
+
+    def silence(
+        self, states: States, partition: tuple[str, int], horizon_us: int, complete_until_us: int
+    ) -> list[Finding]:
+        """Report devices not heard since `horizon_us`; all before `complete_until_us` has been judged."""
+        rule = self._silence
+        if rule is None:
+            return []
+        findings = []
+        overdue = [d for d, last_ms in states.last_append_ms.items() if last_ms * 1000 < horizon_us]
+        for device_id in overdue:
+            last_ms = states.last_append_ms.pop(device_id)
+            subject = self._registry.subject(device_id)
+            if subject is None or not subject.may_sign_events:
+                continue  # a device taken out of service owes us nothing
+            state = states.state_of(device_id)
+            offset = state.remembered.newest_offset
+            last = EvidenceRef(*partition, offset) if offset is not None else None
+            finding = rule.overdue(device_id, last_ms, last, complete_until_us)
+            if finding is None:
+                states.last_append_ms[device_id] = last_ms
+                continue
+            state.silent_since_ms = last_ms
+            states.touch(device_id, state)
+            findings.append(finding)
+        return findings
