@@ -93,14 +93,21 @@ class Child:
     def _start(self, now_s: float) -> None:
         if self.last_exit is not None:
             self.restarts += 1
-        argv = self.spec.argv(self.failures)
-        self._process = spawn(
-            argv, self.log_path, env=self.spec.env, leash=self._leash, niceness=self.spec.niceness
-        )
-        self.spec.on_start(self._process.pid)
         self._probe_at_s = now_s
         self._ready_since_s = None
-        self.verdict = Verdict(ready=False, state="starting")
+        try:
+            argv = self.spec.argv(self.failures)
+            self._process = spawn(
+                argv, self.log_path, env=self.spec.env, leash=self._leash, niceness=self.spec.niceness
+            )
+            self.spec.on_start(self._process.pid)
+        except OSError as error:  # a full disk, no more processes: it may pass
+            self.failures += 1
+            delay_s = self._wait_before_next_start(now_s)
+            why = f"could not be started ({error}); next try in {delay_s:.1f} s"
+            self.verdict = Verdict(ready=False, state="dead", why=why)
+        else:
+            self.verdict = Verdict(ready=False, state="starting")
 
     def _ended(self, code: int, now_s: float) -> None:
         lasted = self._ready_since_s is not None and now_s - self._ready_since_s >= HEALTHY_AGAIN_S
@@ -109,10 +116,14 @@ class Child:
         if self.done:
             self.verdict = Verdict(ready=True, state="done" if code == 0 else f"gave up ({_describe(code)})")
             return
-        delay_s = backoff_s(self.failures)
-        self._start_at_s = now_s + delay_s
+        delay_s = self._wait_before_next_start(now_s)
         why = f"{_describe(code)}; next start {delay_s:.1f} s after that, see {self.log_path}"
         self.verdict = Verdict(ready=False, state="dead", why=why)
+
+    def _wait_before_next_start(self, now_s: float) -> float:
+        delay_s = backoff_s(self.failures)
+        self._start_at_s = now_s + delay_s
+        return delay_s
 
     def _look(self, now_s: float) -> None:
         assert self._process is not None  # noqa: S101 - tick has looked

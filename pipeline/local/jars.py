@@ -17,9 +17,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-import platformdirs
-
 from pipeline.local.errors import JarsUnavailableError
+from pipeline.settings import Settings
 
 KAFKA_VERSION = "4.4.0"
 MIRROR = "ATTESTREAM_MAVEN_MIRROR"
@@ -56,7 +55,7 @@ def pinned() -> tuple[Jar, ...]:
 
 def default_cache_dir() -> Path:
     """The cache that all data directories of this user share."""
-    return platformdirs.user_cache_path("attestream")
+    return Settings().cache_dir
 
 
 def jar_dir(cache_dir: Path) -> Path:

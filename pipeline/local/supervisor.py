@@ -5,6 +5,7 @@ children itself; killed, the kernel ends them (`tether`) or they see their leash
 What it knows it writes to `<data>/run/supervisor.json`, which is all that `up` and `status` read.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -135,7 +136,8 @@ class Supervisor:
         if shown == self._reported and now_s - self._reported_at_s < REPORT_EVERY_S:
             return
         self._reported, self._reported_at_s = shown, now_s
-        write_json(self._run_dir / REPORT, {**state, "pid": os.getpid(), "beat_s": time.time()})
+        with contextlib.suppress(OSError):  # a full disk must not take the stack down
+            write_json(self._run_dir / REPORT, {**state, "pid": os.getpid(), "beat_s": time.time()})
 
 
 def _is_well(child: Child) -> bool:

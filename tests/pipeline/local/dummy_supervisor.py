@@ -1,0 +1,35 @@
+"""A supervisor over dummy processes: `dummy_supervisor.py RUN_DIR NAME=KIND[,NAME=KIND] ...`
+
+Every argument after the first is a group. Kinds: see `dummy_stage.py`; `plain` is a program that knows
+nothing of leashes and health files and sleeps, as a JVM would.
+"""
+
+import sys
+from pathlib import Path
+
+from pipeline.local.spec import ProcessSpec, Verdict, health_file
+from pipeline.local.supervisor import Group, Supervisor
+
+STAGE = str(Path(__file__).with_name("dummy_stage.py"))
+
+
+def spec(run_dir: Path, name: str, kind: str) -> ProcessSpec:
+    if kind == "plain":
+        return ProcessSpec(
+            name, lambda _failures: ["/bin/sleep", "600"], lambda _pid: Verdict(ready=True, state="running")
+        )
+    health = run_dir / f"{name}.health.json"
+    argv = [sys.executable, STAGE, kind, str(health), str(run_dir / "order.txt"), name]
+    return ProcessSpec(name, lambda _failures: argv, health_file(health), stop_grace_s=1)
+
+
+def main() -> int:
+    run_dir = Path(sys.argv[1])
+    groups = [
+        Group(text, [spec(run_dir, *item.split("=")) for item in text.split(",")]) for text in sys.argv[2:]
+    ]
+    return Supervisor(run_dir, groups).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
