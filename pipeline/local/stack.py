@@ -96,8 +96,9 @@ class LocalStack:
             self._leash = None
         if owner is not None:  # killed, it could not take the file along
             stackfile.path(self.data_dir).unlink(missing_ok=True)
-        with contextlib.suppress(StackBusyError), Broker(self.data_dir).owned():
-            pass  # ends a broker that a crash has left
+        if (self.data_dir / "kafka").exists():
+            with contextlib.suppress(StackBusyError), Broker(self.data_dir).owned():
+                pass  # ends a broker that a crash has left
         return owner is not None
 
     def status(self) -> StackStatus:
@@ -165,6 +166,12 @@ def settings_environment(settings: Settings) -> dict[str, str]:
 
 
 def _in_words(status: StackStatus) -> str:
-    waiting = [f"{row.name} ({row.why or row.state})" for row in status.processes if not row.ready]
     step = status.step or "starting"
+    if status.phase != "starting":
+        return step
+    waiting = [
+        f"{row.name} ({row.why.partition(';')[0]})" if row.state == "dead" else row.name
+        for row in status.processes
+        if not row.ready
+    ]
     return f"{step}: waiting for {', '.join(waiting)}" if waiting else step
