@@ -1,5 +1,6 @@
 """Kafka clients with the settings that our guarantees rest on, in one place with their reasons."""
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,8 +35,18 @@ class KafkaReadError(PipelineError):
     """A consumer reported an error that retrying does not mend."""
 
 
+_LIBRDKAFKA_LOG = logging.getLogger("librdkafka")
+# It repeats "connection refused" many times a second. What matters reaches us as errors of our calls.
+_LIBRDKAFKA_LOG.setLevel(logging.CRITICAL)
+
+
 def _base(settings: Settings) -> dict[str, Any]:
-    return {"bootstrap.servers": settings.bootstrap(), "log_level": 3, **settings.kafka_properties()}
+    return {
+        "bootstrap.servers": settings.bootstrap(),
+        "logger": _LIBRDKAFKA_LOG,
+        "reconnect.backoff.max.ms": 1000,
+        **settings.kafka_properties(),
+    }
 
 
 def consumer(settings: Settings, group: str, **overrides: Any) -> Consumer:

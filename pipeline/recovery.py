@@ -73,6 +73,7 @@ class Recovery:
         self._restore(assigned, ends)
         next_offsets = self._starting_points(assigned, committed)
         consumer.assign([TopicPartition(topic, number, at) for (topic, number), at in next_offsets.items()])
+        consumer.resume(wanted)  # the assignment callback paused them, and a pause outlives an assignment
         return Recovered(producer, next_offsets)
 
     def _starting_points(

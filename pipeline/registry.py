@@ -17,6 +17,7 @@ from schemas.trust import TrustRoot
 log = structlog.get_logger()
 
 _PARTITION = TopicPartition(REGISTRY, 0)
+RETRY_S = 0.1
 
 
 class RegistryLagError(PipelineError):
@@ -49,14 +50,30 @@ class RegistryFollower:
     def catch_up(self, timeout_s: float = CALL_TIMEOUT_S) -> None:
         """Read to the high watermark as of now; raises RegistryLagError when that takes too long."""
         asked_at = time.monotonic()
-        _low, high = self._consumer.get_watermark_offsets(_PARTITION, timeout=timeout_s, cached=False)
         deadline = asked_at + timeout_s
+        high = self._high_watermark(deadline)
         while self.table.offset < high:
             self._take(0.05)
             if time.monotonic() > deadline:
-                message = f"{REGISTRY} stands at {self.table.offset} of {high} after {timeout_s:.0f} s"
-                raise RegistryLagError(message)
+                raise RegistryLagError(
+                    f"{REGISTRY} stands at {self.table.offset} of {high} after {timeout_s:.0f} s"
+                )
         self._reached_at = asked_at
+
+    def _high_watermark(self, deadline: float) -> int:
+        while True:
+            left_s = max(0.1, deadline - time.monotonic())
+            try:
+                offsets = self._consumer.get_watermark_offsets(_PARTITION, timeout=left_s, cached=False)
+            except KafkaException:
+                # A leader that moves or is just being elected answers a moment later.
+                if time.monotonic() + RETRY_S > deadline:
+                    raise
+                time.sleep(RETRY_S)
+            else:
+                if offsets is not None:
+                    return int(offsets[1])
+                raise RegistryLagError(f"nobody says how far {REGISTRY} goes")
 
     def try_catch_up(self, timeout_s: float) -> bool:
         """Catch up if that is possible now; else say so in the log and keep the last known view."""

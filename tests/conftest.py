@@ -6,6 +6,8 @@ import pytest
 
 from pipeline.local.kafka import running_kafka
 
+pytest_plugins = ["tests.kit.deployment"]
+
 
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:

@@ -1,0 +1,1 @@
+"""What tests share: a deployment on the session's real Kafka, and readers of its topics."""
