@@ -1,0 +1,116 @@
+"""Which findings and rejections are worth a human, how bad they are, and which ATT&CK technique they show.
+
+Technique ids are of MITRE ATT&CK 19.2: enterprise, and ICS for what happens to a device's reports. Only
+techniques that the evidence itself shows are named; a malformed record proves no technique.
+"""
+
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from schemas.reasons import Reason
+from schemas.records import Severity
+
+ATTACK_VERSION = "19.2"
+
+
+@dataclass(frozen=True, slots=True)
+class Technique:
+    """A technique or, with `parent`, a sub-technique, and one tactic that it serves."""
+
+    uid: str
+    name: str
+    tactic_uid: str
+    tactic: str
+    parent: tuple[str, str] | None = None
+    """(uid, name) of the technique that this is a sub-technique of."""
+
+
+_GUESSING = Technique(
+    "T1110.001", "Password Guessing", "TA0006", "Credential Access", ("T1110", "Brute Force")
+)
+_SPRAYING = Technique(
+    "T1110.003", "Password Spraying", "TA0006", "Credential Access", ("T1110", "Brute Force")
+)
+_VALID_ACCOUNTS = Technique("T1078", "Valid Accounts", "TA0001", "Initial Access")
+_HARDWARE = Technique("T1200", "Hardware Additions", "TA0001", "Initial Access")
+_ALTERED = Technique(
+    "T1565.002", "Transmitted Data Manipulation", "TA0040", "Impact", ("T1565", "Data Manipulation")
+)
+_SPOOFED_REPORT = Technique(
+    "T1692.002", "Reporting Message", "TA0106", "Impair Process Control", ("T1692", "Unauthorized Message")
+)
+_BLOCKED_REPORT = Technique(
+    "T1691.002",
+    "Reporting Message",
+    "TA0107",
+    "Inhibit Response Function",
+    ("T1691", "Block Operational Technology Message"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class AlertRule:
+    """How findings of a rule are told. Their severity is their own."""
+
+    title: str
+    types: tuple[str, ...]
+    techniques: tuple[Technique, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RejectionRule:
+    """How rejections for a reason are told."""
+
+    title: str
+    severity: Severity
+    techniques: tuple[Technique, ...] = ()
+
+
+_TELEMETRY, _ACCESS, _INTEGRITY = ("Telemetry anomaly",), ("Access anomaly",), ("Integrity",)
+
+FINDING_RULES = MappingProxyType(
+    {
+        "bounds": AlertRule("Reading outside the plausible range", _TELEMETRY, (_SPOOFED_REPORT,)),
+        "stuck": AlertRule("Sensor value does not change", _TELEMETRY, (_SPOOFED_REPORT,)),
+        "silence": AlertRule("Device fell silent", _TELEMETRY, (_BLOCKED_REPORT,)),
+        "sequence_gap": AlertRule("Events of a device are missing", _INTEGRITY, (_BLOCKED_REPORT,)),
+        "equivocation": AlertRule(
+            "Device signed two different events as one", _INTEGRITY, (_ALTERED, _SPOOFED_REPORT)
+        ),
+        "registry_rejected": AlertRule("Registry entry was ignored", _INTEGRITY, (_VALID_ACCOUNTS,)),
+        "repeated_failed_access": AlertRule("Repeated failed access", _ACCESS, (_GUESSING,)),
+    }
+)
+DEVICE_WIDE_ACCESS = AlertRule("Repeated failed access under many names", _ACCESS, (_SPRAYING,))
+"""`repeated_failed_access` of scope `device`."""
+
+REJECTION_RULES = MappingProxyType(
+    {
+        Reason.BAD_SIGNATURE: RejectionRule(
+            "Signature does not verify", Severity.HIGH, (_ALTERED, _SPOOFED_REPORT)
+        ),
+        Reason.WRONG_KIND: RejectionRule(
+            "Signed event presented as another kind", Severity.HIGH, (_SPOOFED_REPORT,)
+        ),
+        Reason.REVOKED_KEY: RejectionRule("Revoked key in use", Severity.HIGH, (_VALID_ACCOUNTS,)),
+        Reason.DECOMMISSIONED: RejectionRule(
+            "Decommissioned device reports", Severity.HIGH, (_VALID_ACCOUNTS,)
+        ),
+        Reason.UNKNOWN_KEY: RejectionRule(
+            "Unregistered key of a known device", Severity.HIGH, (_SPOOFED_REPORT,)
+        ),
+        Reason.REPLAY: RejectionRule("Event was replayed", Severity.MEDIUM, (_SPOOFED_REPORT,)),
+        Reason.UNKNOWN_DEVICE: RejectionRule("Unknown device reports", Severity.MEDIUM, (_HARDWARE,)),
+        Reason.WRONG_PARTITION: RejectionRule(
+            "Event in a place that is not its device's", Severity.MEDIUM, (_SPOOFED_REPORT,)
+        ),
+        Reason.STALE: RejectionRule("Old event arrived again", Severity.LOW),
+        Reason.IMPLAUSIBLE_TIME: RejectionRule("Device clock is far off", Severity.LOW),
+        Reason.INVALID_VALUE: RejectionRule("Signed event breaks a rule of its format", Severity.LOW),
+        Reason.MALFORMED: RejectionRule("Bytes that are no event", Severity.LOW),
+        Reason.UNKNOWN_SCHEMA: RejectionRule("Event of an unknown schema", Severity.LOW),
+        Reason.OVERSIZED: RejectionRule("Oversized record", Severity.LOW),
+    }
+)
+UNALERTED = frozenset({Reason.EQUIVOCATION, Reason.EMPTY, Reason.LATE})
+"""Told elsewhere (equivocation is a finding too) or normal: kept in `device.rejected` and counted there."""
