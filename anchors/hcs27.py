@@ -85,10 +85,7 @@ def build_anchor(message: AnchorMessage, signer: AnchorSigner | None = None) -> 
             "kid": signature.key_id,
             "b64u": _to_base64url(signature.signature),
         }
-    try:
-        data = _minified({"p": "hcs-27", "op": "register", "metadata": metadata})
-    except UnicodeEncodeError as error:
-        raise AnchorMessageError(f"an anchor message must be UTF-8: {error}") from error
+    data = _minified({"p": "hcs-27", "op": "register", "metadata": metadata})
     parse_anchor(data)
     return data
 
@@ -173,7 +170,11 @@ def _signing_input(metadata: dict[str, Any], algorithm: str, key_id: str) -> byt
 
 
 def _minified(value: dict[str, Any], *, sort_keys: bool = False) -> bytes:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, sort_keys=sort_keys).encode()
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, sort_keys=sort_keys)
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise AnchorMessageError(f"an anchor message must be UTF-8: {error}") from error
 
 
 def _tree_head(value: dict[str, Any], where: str) -> TreeHead:

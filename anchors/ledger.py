@@ -142,7 +142,8 @@ class Ledger(Protocol):
     """One topic of one ledger.
 
     Every method but `prepare` and `submit` raises LedgerUnavailableError when the public record cannot
-    be read in time; `submit` says so in its outcome instead, since the bytes may have arrived anyway.
+    be read in time, and LedgerRefusedError when its server says no (a wrong API key, an unknown topic).
+    `submit` says so in its outcome instead, since the bytes may have arrived anyway.
     """
 
     @property

@@ -4,6 +4,7 @@ A mirror that leaves out, adds, reorders or alters a message would have to find 
 as soon as one later (sequence, running hash) is known from elsewhere.
 """
 
+import struct
 from collections.abc import Iterable, Iterator
 
 from anchors.errors import LedgerHistoryError
@@ -22,7 +23,6 @@ def verified(
 
     Raises LedgerHistoryError at the first that does not; those yielded before it stand.
     """
-    topic = EntityId.parse(topic_id)
     position = after or BEGINNING
     previous_time_ns = 0
     for message in messages:
@@ -37,14 +37,17 @@ def verified(
             raise LedgerHistoryError(
                 f"{where}: running hash version {message.running_hash_version} is not known here"
             )
-        computed = running_hash_v3(
-            position.running_hash,
-            payer=EntityId.parse(message.payer),
-            topic=topic,
-            consensus_time_ns=message.consensus_time_ns,
-            sequence=message.sequence,
-            message=message.message,
-        )
+        try:
+            computed = running_hash_v3(
+                position.running_hash,
+                payer=EntityId.parse(message.payer),
+                topic=EntityId.parse(topic_id),
+                consensus_time_ns=message.consensus_time_ns,
+                sequence=message.sequence,
+                message=message.message,
+            )
+        except (ValueError, struct.error) as error:
+            raise LedgerHistoryError(f"{where}: {error}") from error
         if computed != message.running_hash:
             raise LedgerHistoryError(f"{where}: the mirror's running hash does not recompute")
         position = message.position

@@ -28,7 +28,10 @@ class HederaConfig:
     network: str = "attestream-local"
     """A public network's name, or any other together with `nodes`."""
     nodes: Mapping[str, str] = field(default_factory=dict)
-    """`host:port` to node account. Empty for a public network: its own address book, over TLS."""
+    """`host:port` to node account, reached without TLS: all that is sent is signed and becomes public.
+
+    Empty for a public network: the nodes of its own address book, over TLS.
+    """
     mirror_api_key: str | None = field(default=None, repr=False)
     """Sent as `x-api-key`, for commercial mirrors."""
     valid_duration_s: int = 120

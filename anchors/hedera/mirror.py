@@ -132,7 +132,7 @@ def _field(answer: dict[str, Any], name: str, kind: type) -> Any:
 
 
 def _message(row: Any) -> LedgerMessage:
-    chunk = row.get("chunk_info")
+    chunk_number, chunk_total, initial_transaction_id = _chunk(row.get("chunk_info"))
     running_hash = base64.b64decode(row["running_hash"], validate=True)
     if len(running_hash) != RUNNING_HASH_BYTES:
         raise ValueError(f"a running hash has {RUNNING_HASH_BYTES} bytes, not {len(running_hash)}")
@@ -144,15 +144,21 @@ def _message(row: Any) -> LedgerMessage:
         payer=str(EntityId.parse(row["payer_account_id"])),
         running_hash=running_hash,
         running_hash_version=_positive(row["running_hash_version"]),
-        chunk_number=_positive(chunk["number"]) if chunk else 1,
-        chunk_total=_positive(chunk["total"]) if chunk else 1,
-        initial_transaction_id=_initial_transaction(chunk["initial_transaction_id"]) if chunk else None,
+        chunk_number=chunk_number,
+        chunk_total=chunk_total,
+        initial_transaction_id=initial_transaction_id,
     )
 
 
-def _initial_transaction(row: Any) -> str:
-    start_ns = parse_timestamp(row["transaction_valid_start"])
-    return format_transaction_id(EntityId.parse(row["account_id"]), start_ns)
+def _chunk(info: Any) -> tuple[int, int, str | None]:
+    """Written by the submitter and not covered by the running hash: nonsense here stops nobody."""
+    try:
+        initial = info["initial_transaction_id"]
+        start_ns = parse_timestamp(initial["transaction_valid_start"])
+        transaction_id = format_transaction_id(EntityId.parse(initial["account_id"]), start_ns)
+        return _positive(info["number"]), _positive(info["total"]), transaction_id
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return 1, 1, None
 
 
 def _topic_info(row: Any) -> TopicInfo:

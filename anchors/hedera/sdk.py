@@ -9,7 +9,7 @@ import os
 from typing import Any
 
 from anchors.errors import LedgerConfigError
-from anchors.hedera.config import HOSTED_NETWORKS, LOOPBACK_HOSTS, HederaConfig
+from anchors.hedera.config import LOOPBACK_HOSTS, HederaConfig
 from anchors.hedera.keys import load_operator_key
 
 _MIN_BACKOFF_S = 0.1
@@ -51,13 +51,13 @@ class SdkSession:
             _bypass_proxy_for_loopback(config.nodes)
             accounts = {address: AccountId.from_string(account) for address, account in config.nodes.items()}
             client = Client.for_network(accounts, config.network)
-            client.set_transport_security(config.network in HOSTED_NETWORKS)
+            client.set_transport_security(enabled=False)
         else:
             client = Client(Network(config.network))
         # The SDK prints to standard output; its failures reach us as exceptions anyway.
         client.logger.set_level(LogLevel.DISABLED)
-        client.set_request_timeout(config.submit_timeout_s)
         client.set_grpc_deadline(config.call_timeout_s)
+        client.set_request_timeout(config.submit_timeout_s)
         client.set_min_backoff(_MIN_BACKOFF_S)
         try:
             client.set_operator(AccountId.from_string(config.operator_account), self.operator_key())

@@ -27,6 +27,7 @@ WORKER_THREADS = 32
 MAX_REQUEST_BYTES = 64 * 1_024
 """Ten times what a transaction may have; gRPC turns larger requests away by itself."""
 STOP_GRACE_S = 2.0
+_POLL_S = 0.05
 
 log = structlog.get_logger("anchors.hedera.server")
 
@@ -85,8 +86,7 @@ def _start(store: Store, consensus: Consensus, grpc_port: int, rest_port: int) -
         node.stop(None)
         raise LedgerConfigError(f"REST port {rest_port} cannot be used: {error}") from error
     node.start()
-    mirror_thread = threading.Thread(target=mirror.serve_forever, name="ledger-rest", daemon=True)
-    mirror_thread.start()
+    threading.Thread(target=mirror.serve_forever, args=(_POLL_S,), name="ledger-rest", daemon=True).start()
 
     def stop() -> None:
         stopping.set()

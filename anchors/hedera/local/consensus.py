@@ -6,12 +6,14 @@ says why, as on the network.
 """
 
 import hashlib
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import structlog
 from hiero_sdk_python.hapi.services import (
     basic_types_pb2,
     timestamp_pb2,
@@ -34,6 +36,8 @@ from anchors.hedera.local.store import Message, Store, StoredTransaction, Topic
 from anchors.hedera.running_hash import RUNNING_HASH_VERSION, running_hash_v3
 
 RECEIPT_LIFETIME_NS = 180 * NANOS_PER_SECOND
+
+log = structlog.get_logger("anchors.hedera.local")
 
 
 class _RefusedAtConsensus(Exception):  # noqa: N818 - a verdict of the ledger, not an error of ours
@@ -86,6 +90,9 @@ class Consensus:
                 has_message = self._place(transaction)
         except PrecheckError as refusal:
             return refusal.code
+        except sqlite3.Error as error:
+            log.error("transaction could not be stored", error=str(error))
+            return ResponseCode.PLATFORM_TRANSACTION_NOT_CREATED
         if has_message:
             with self._new_message:
                 self.message_count += 1

@@ -5,11 +5,13 @@
 garbage gets an answer of ours instead of a stack trace from the framework.
 """
 
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import grpc
+import structlog
 from google.protobuf.message import DecodeError
 from hiero_sdk_python.hapi.mirror import consensus_service_pb2 as mirror_pb2
 from hiero_sdk_python.hapi.services import (
@@ -41,6 +43,7 @@ MAX_SUBSCRIPTIONS = 16
 _PAGE = 100
 _POLL_S = 1.0
 
+log = structlog.get_logger("anchors.hedera.local")
 Handler = Callable[[bytes, grpc.ServicerContext], Any]
 
 
@@ -79,10 +82,23 @@ def _service(name: str, methods: dict[str, Handler]) -> "grpc.GenericRpcHandler[
     return grpc.method_handlers_generic_handler(
         name,
         {
-            method: grpc.unary_unary_rpc_method_handler(handler, response_serializer=_serialise)
+            method: grpc.unary_unary_rpc_method_handler(_guarded(handler), response_serializer=_serialise)
             for method, handler in methods.items()
         },
     )
+
+
+def _guarded(handler: Handler) -> Handler:
+    """A database that cannot be read is this service's own trouble, and worth a retry to the client."""
+
+    def handle(request: bytes, context: grpc.ServicerContext) -> Any:
+        try:
+            return handler(request, context)
+        except sqlite3.Error as error:
+            log.error("query failed", error=str(error))
+            context.abort(grpc.StatusCode.UNAVAILABLE, "the ledger's database cannot be read")
+
+    return handle
 
 
 def _serialise(message: Any) -> bytes:

@@ -6,7 +6,6 @@ Whatever a client sends, the answer is JSON with a 4xx status at worst; no reque
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from socketserver import BaseServer
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -53,17 +52,14 @@ class MirrorHttpServer(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
+    server: MirrorHttpServer
     protocol_version = "HTTP/1.1"
     timeout = IDLE_TIMEOUT_S
     server_version = "attestream-local-mirror"
     sys_version = ""
 
-    def __init__(self, request: Any, client_address: Any, server: BaseServer) -> None:
-        super().__init__(request, client_address, server)
-
     def do_GET(self) -> None:
         """Answer one request."""
-        assert isinstance(self.server, MirrorHttpServer)  # noqa: S101 - for the type checker
         try:
             address = urlsplit(self.path)
             status, body = 200, self.server.api.answer(unquote(address.path), address.query)

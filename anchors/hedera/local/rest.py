@@ -7,7 +7,6 @@ addition is `/`, which says what this is.
 import base64
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
@@ -20,15 +19,14 @@ from hiero_sdk_python.hapi.services import (
 from hiero_sdk_python.hapi.services.transaction_contents_pb2 import SignedTransaction
 
 from anchors.hedera.ids import (
-    INT64_MAX,
     NANOS_PER_SECOND,
     EntityId,
     format_timestamp,
     mirror_transaction_id,
     parse_mirror_transaction_id,
-    parse_timestamp,
 )
 from anchors.hedera.local.consensus import Consensus
+from anchors.hedera.local.rest_filters import RestError, parse_filters, parse_integer
 from anchors.hedera.local.store import Message, Topic
 from anchors.hedera.running_hash import RUNNING_HASH_VERSION
 
@@ -36,30 +34,10 @@ STAND_IN = (
     "attestream's local consensus service: one process that stands in for a Hedera network, with the real "
     "interface and none of its decentralisation. Nothing here is recorded on a public ledger."
 )
-DEFAULT_LIMIT = 25
-MAX_LIMIT = 100
 BLOCK_NS = 2 * NANOS_PER_SECOND
 """The period of the network's record files, which the mirror calls blocks."""
 
-_NUMBER = re.compile(r"\d{1,19}", re.ASCII)
 Json = dict[str, Any]
-
-
-class RestError(Exception):
-    """An answer other than 200, with the mirror's message."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.message = message
-
-
-@dataclass(frozen=True, slots=True)
-class _Filters:
-    limit: int
-    newest_first: bool
-    sequence_range: tuple[int, int] | None
-    time_range_ns: tuple[int, int] | None
 
 
 class MirrorApi:
@@ -114,7 +92,7 @@ class MirrorApi:
         }
 
     def _messages(self, parameters: list[tuple[str, str]], topic_text: str) -> Json:
-        filters = _parse_filters(parameters)
+        filters = parse_filters(parameters)
         number = _topic_number(topic_text)
         found: list[Message] = []
         if number is not None:
@@ -141,7 +119,7 @@ class MirrorApi:
 
     def _message(self, _parameters: list[tuple[str, str]], topic_text: str, sequence_text: str) -> Json:
         number = _topic_number(topic_text)
-        sequence = _integer(sequence_text, "sequencenumber")
+        sequence = parse_integer(sequence_text, "sequencenumber")
         if sequence == 0:
             raise RestError(400, "Invalid parameter: sequencenumber")
         found = [] if number is None else self._store.messages(number, 1, sequence_range=(sequence, sequence))
@@ -235,59 +213,6 @@ def _topic_number(text: str) -> int | None:
     except ValueError as error:
         raise RestError(400, "Invalid parameter: topic.id") from error
     return topic.number if topic.shard == topic.realm == 0 else None
-
-
-def _parse_filters(parameters: list[tuple[str, str]]) -> _Filters:
-    limit, newest_first = DEFAULT_LIMIT, False
-    bounds: dict[str, tuple[int, int]] = {}
-    for name, value in parameters:
-        if name == "limit":
-            limit = min(_integer(value, name), MAX_LIMIT)
-            if limit == 0:
-                raise RestError(400, "Invalid parameter: limit")
-        elif name == "order":
-            if value.lower() not in ("asc", "desc"):
-                raise RestError(400, "Invalid parameter: order")
-            newest_first = value.lower() == "desc"
-        elif name in ("sequencenumber", "timestamp"):
-            low, high = bounds.get(name, (0, INT64_MAX))
-            new_low, new_high = _range(name, value)
-            bounds[name] = (max(low, new_low), min(high, new_high))
-        elif name == "encoding":
-            if value.lower() not in ("base64", "utf-8", "utf8"):
-                raise RestError(400, "Invalid parameter: encoding")
-        else:
-            raise RestError(400, f"Unknown query parameter: {name[:100]}")
-    return _Filters(limit, newest_first, bounds.get("sequencenumber"), bounds.get("timestamp"))
-
-
-def _range(name: str, value: str) -> tuple[int, int]:
-    """Both ends included, of `gt:5` and its like; a value without an operator means equal."""
-    operator, _, number_text = value.rpartition(":")
-    if name == "timestamp":
-        try:
-            number = parse_timestamp(number_text)
-        except ValueError as error:
-            raise RestError(400, f"Invalid parameter: {name}") from error
-    else:
-        number = _integer(number_text, name)
-    ranges = {
-        "": (number, number),
-        "eq": (number, number),
-        "gt": (min(number + 1, INT64_MAX), INT64_MAX if number < INT64_MAX else 0),
-        "gte": (number, INT64_MAX),
-        "lt": (0, number - 1),
-        "lte": (0, number),
-    }
-    if operator not in ranges:
-        raise RestError(400, f"Invalid parameter: {name}")
-    return ranges[operator]
-
-
-def _integer(text: str, name: str) -> int:
-    if not _NUMBER.fullmatch(text) or int(text) > INT64_MAX:
-        raise RestError(400, f"Invalid parameter: {name}")
-    return int(text)
 
 
 def _message_json(message: Message) -> Json:

@@ -26,15 +26,15 @@ begin;
 create table topic(
   number integer primary key, created_ns integer not null, memo text not null,
   admin_key blob, submit_key blob, auto_renew_s integer not null, auto_renew_account text,
-  deleted_ns integer, sequence integer not null, running_hash blob not null) strict;
+  deleted_ns integer, sequence integer not null, running_hash blob not null);
 create table message(
   consensus_ns integer primary key, topic integer not null, sequence integer not null,
   payer text not null, body blob not null, running_hash blob not null, chunk blob,
-  unique (topic, sequence)) strict;
+  unique (topic, sequence));
 create index message_by_time on message(topic, consensus_ns);
 create table ledger_transaction(
   consensus_ns integer primary key, id text not null unique, name text not null, entity text,
-  node text not null, result text not null, signed blob not null, record blob not null) strict;
+  node text not null, result text not null, signed blob not null, record blob not null);
 pragma application_id = {APPLICATION_ID};
 pragma user_version = {SCHEMA_VERSION};
 commit;
