@@ -27,7 +27,10 @@ class SdkSession:
     def client(self) -> Any:
         """The client; building one for a public network asks its mirror for the address book."""
         if self._client is None:
-            self._client = self._build()
+            try:
+                self._client = self._build()
+            except ValueError as error:
+                raise LedgerConfigError(f"the Hiero SDK refuses its settings: {error}") from error
         return self._client
 
     def operator_key(self) -> Any:
@@ -59,10 +62,7 @@ class SdkSession:
         client.set_grpc_deadline(config.call_timeout_s)
         client.set_request_timeout(config.submit_timeout_s)
         client.set_min_backoff(_MIN_BACKOFF_S)
-        try:
-            client.set_operator(AccountId.from_string(config.operator_account), self.operator_key())
-        except ValueError as error:
-            raise LedgerConfigError(f"the operator cannot be used: {error}") from error
+        client.set_operator(AccountId.from_string(config.operator_account), self.operator_key())
         return client
 
 

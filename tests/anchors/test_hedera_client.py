@@ -19,6 +19,7 @@ from hiero_sdk_python.response_code import ResponseCode
 
 from anchors.errors import (
     AnchorMessageError,
+    LedgerConfigError,
     LedgerHistoryError,
     LedgerRefusedError,
     LedgerUnavailableError,
@@ -294,6 +295,12 @@ def test_an_environment_with_a_proxy(local_ledger: Any, topic_id: str, monkeypat
     ledger = HederaLedger(local_ledger.config, topic_id)
     assert ledger.confirm(place(ledger, b"x"), None).state is ConfirmationState.CONFIRMED
     ledger.close()
+
+
+def test_settings_that_the_sdk_refuses(local_ledger: Any, topic_id: str, monkeypatch: Any) -> None:
+    monkeypatch.setenv("LOG_LEVEL", "loud")
+    with pytest.raises(LedgerConfigError, match="loud"):
+        HederaLedger(local_ledger.config, topic_id).prepare(b"x", time.time_ns())
 
 
 # --- mirrors that do not keep their word ---

@@ -11,7 +11,8 @@ from urllib.parse import unquote, urlsplit
 
 import structlog
 
-from anchors.hedera.local.rest import MirrorApi, RestError
+from anchors.hedera.local.rest import MirrorApi
+from anchors.hedera.local.rest_filters import RestError
 
 MAX_CONNECTIONS = 64
 IDLE_TIMEOUT_S = 10
