@@ -1,0 +1,241 @@
+"""CORRELATE: findings and rejections become alerts that a human can follow.
+
+The story of one record:
+
+    read        a finding, or a rejection's headers; what cannot be read is counted and passed over
+    correlate   told at once, or folded into its group's report
+    publish     to `alerts`, acknowledged by all replicas
+    acknowledge only then, and only the records that a published alert tells of
+
+A crash between the last two repeats alerts under the same ids; a crash before loses nothing, since a folded
+record is not acknowledged until its report is out. So there is no state on disk. When partitions move, what
+was folded is forgotten and read again.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from prometheus_client import Counter, Gauge
+
+from pipeline.faust_app import make_app
+from pipeline.settings import PipelineError, Settings
+from pipeline.stage import Health, StageState, Stop, running_stage
+from pipeline.topics import ALERTS, FINDINGS, REJECTED
+from processors.correlate import CorrelateConfig, Correlator, Step
+from processors.model import RawRecord
+from processors.notices import Notice, read_finding, read_rejection
+from processors.ocsf import Alert, Reporter, encode, headers
+from schemas.errors import FormatError
+
+if TYPE_CHECKING:
+    import faust
+
+log = structlog.get_logger()
+
+LOOP_S = 0.25
+SEND_RETRY_S = 0.5
+SEND_TIMEOUT_S = 20.0
+FLUSH_TIMEOUT_S = 3.0
+STOP_TIMEOUT_S = 5.0
+START_TIMEOUT_S = 60.0
+SLOW_S = 1.0
+
+_READERS: dict[str, Callable[[RawRecord], Notice]] = {FINDINGS: read_finding, REJECTED: read_rejection}
+_PUBLISHED = Counter("attestream_alerts_total", "Alerts published", ["severity"])
+_READ = Counter("attestream_notices_total", "Findings and rejections read", ["topic"])
+_UNREADABLE = Counter("attestream_notices_unreadable_total", "Records that are not ours", ["topic"])
+_FOLDED = Gauge("attestream_notices_folded", "Notices waiting for their group's report")
+
+
+class CorrelateError(PipelineError):
+    """Faust gave up; the supervisor starts a new process, which reads again what was not acknowledged."""
+
+
+def run(settings: Settings, slot: int) -> None:
+    """Run one worker until it is asked to stop."""
+    with running_stage(settings, "correlate", slot) as (health, stop):
+        asyncio.run(_serve(settings, slot, health, stop))
+
+
+async def _serve(settings: Settings, slot: int, health: Health, stop: Stop) -> None:
+    app = make_app(settings, "correlate", slot)
+    worker = CorrelateWorker(app, Reporter(settings.log_name, version("attestream")))
+    starting = asyncio.ensure_future(app.start())
+    closing = asyncio.ensure_future(_watch(worker, health, stop, starting))
+    try:
+        await closing
+    finally:
+        await _leave(worker, starting)
+
+
+async def _watch(
+    worker: "CorrelateWorker", health: Health, stop: Stop, starting: "asyncio.Future[Any]"
+) -> None:
+    """Beat, let time pass for open groups, and notice the end: asked for, or Faust's."""
+    begun = time.monotonic()
+    while not stop.requested:
+        failure = worker.failure or _crash(worker.app, starting)
+        if failure is not None:
+            message = f"Faust stopped: {failure!r}"
+            raise CorrelateError(message) from failure
+        if worker.assigned == 0 and time.monotonic() - begun > START_TIMEOUT_S:
+            message = f"no partition was assigned within {START_TIMEOUT_S:g} s"
+            raise CorrelateError(message)
+        health.beat(StageState.RUNNING if worker.assigned else StageState.STARTING, worker.detail())
+        _FOLDED.set(worker.correlator.held)
+        worker.tick()
+        await asyncio.sleep(LOOP_S)
+    health.beat(StageState.DRAINING)
+
+
+def _crash(app: "faust.App", starting: "asyncio.Future[Any]") -> BaseException | None:
+    if starting.done() and starting.exception() is not None:
+        return starting.exception()
+    return app.crash_reason or CorrelateError("for no stated reason") if app.crashed else None
+
+
+async def _leave(worker: "CorrelateWorker", starting: "asyncio.Future[Any]") -> None:
+    try:
+        await asyncio.wait_for(worker.finish(), FLUSH_TIMEOUT_S)
+    except TimeoutError:
+        log.warning("left before open groups were told; they will be read again")
+    starting.cancel()
+    try:
+        await asyncio.wait_for(worker.app.stop(), STOP_TIMEOUT_S)
+    except TimeoutError:
+        log.warning("Faust did not stop in time")
+
+
+class CorrelateWorker:
+    """Faust's side of the correlator: one agent, awaited sends, acknowledgement after publication."""
+
+    def __init__(self, app: "faust.App", reporter: Reporter, config: CorrelateConfig | None = None) -> None:
+        self.app = app
+        self.correlator: Correlator[Any] = Correlator(config)
+        self._reporter = reporter
+        self._turn = asyncio.Lock()  # alerts leave in the order in which they were made
+        self._ticking: asyncio.Task[None] | None = None
+        self._waiting_since: float | None = None
+        self._published = 0
+        self.assigned = 0
+        self.failure: Exception | None = None
+        topic = app.topic(FINDINGS, REJECTED, allow_empty=True)
+        app.agent(topic, name="correlate", concurrency=1)(self._consume)
+        app.on_partitions_assigned.connect(self._on_assigned)
+        app.on_partitions_revoked.connect(self._on_revoked)
+
+    def detail(self) -> str:
+        """Say for the health file what the worker does."""
+        if self._waiting_since is not None and time.monotonic() - self._waiting_since > SLOW_S:
+            return "waiting for Kafka to take an alert"
+        return f"{self.assigned} partitions, {self._published} alerts, {self.correlator.held} folded"
+
+    def tick(self) -> None:
+        """Let time pass for open groups; a publication under way is not waited for."""
+        if self._ticking is None or self._ticking.done():
+            self._ticking = asyncio.create_task(self._tell(lambda: self.correlator.tick(_now_ms())))
+
+    async def finish(self) -> None:
+        """Tell of every open group."""
+        await self._tell(self.correlator.close)
+
+    # ---- Faust's callbacks -----------------------------------------------------------------------------
+
+    async def _consume(self, stream: Any) -> None:
+        async for event in stream.noack().events():
+            try:
+                await self._take(event.message)
+            except Exception as error:
+                # Whatever leaves an agent stalls its partitions without a word: end the process instead.
+                log.exception("a record could not be handled", position=_position(event.message))
+                self.failure = error
+
+    def _on_assigned(self, _app: Any, /, *given: Any, signal: Any, **_: Any) -> None:  # noqa: ARG002
+        self.assigned = len(given[0])
+
+    def _on_revoked(self, _app: Any, /, *_given: Any, signal: Any, **_: Any) -> None:  # noqa: ARG002
+        self.assigned = 0
+        self.correlator.reset()
+
+    # ---- one record ------------------------------------------------------------------------------------
+
+    async def _take(self, message: Any) -> None:
+        _READ.labels(message.topic).inc()
+        try:
+            notice = _READERS[message.topic](_record(message))
+        except FormatError as error:
+            _UNREADABLE.labels(message.topic).inc()
+            log.warning("record is not ours", position=_position(message), error=str(error))
+            self._acknowledge(message)
+            return
+        message.value = None  # a folded record waits for its report; its bytes need not
+        await self._tell(lambda: self.correlator.add(notice, message, _now_ms()))
+
+    async def _tell(self, decide: Callable[[], Step[Any]]) -> None:
+        async with self._turn:
+            step = decide()
+            if step.alerts:
+                await self._publish(step.alerts)
+            for message in step.released:
+                self._acknowledge(message)
+
+    async def _publish(self, alerts: list[Alert]) -> None:
+        """Send until all replicas have every alert; a repeat carries the same ids."""
+        from aiokafka.errors import KafkaError  # type: ignore[import-untyped]
+        from faust.exceptions import FaustError
+
+        self._waiting_since = time.monotonic()
+        while True:
+            try:
+                await asyncio.wait_for(self._send(alerts), SEND_TIMEOUT_S)
+                break
+            except (KafkaError, FaustError, TimeoutError) as error:
+                log.warning("alerts could not be published, trying again", error=repr(error))
+                await asyncio.sleep(SEND_RETRY_S)
+        self._waiting_since = None
+        self._published += len(alerts)
+        for alert in alerts:
+            _PUBLISHED.labels(alert.severity.value.lower()).inc()
+
+    async def _send(self, alerts: list[Alert]) -> None:
+        producer = await self.app.maybe_start_producer()
+        sent = [
+            await producer.send(
+                ALERTS,
+                key=alert.uid.encode(),
+                value=encode(alert, self._reporter),
+                partition=0,
+                timestamp=None,
+                headers=headers(alert, self._reporter, os.urandom(16)),
+            )
+            for alert in alerts
+        ]
+        await asyncio.gather(*sent)
+
+    def _acknowledge(self, message: Any) -> None:
+        message.ack(self.app.consumer)
+
+
+def _record(message: Any) -> RawRecord:
+    return RawRecord(
+        message.topic,
+        message.partition,
+        message.offset,
+        int(message.timestamp * 1000),
+        message.key,
+        message.value,
+        tuple(message.headers or ()),
+    )
+
+
+def _position(message: Any) -> str:
+    return f"{message.topic}/{message.partition}/{message.offset}"
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

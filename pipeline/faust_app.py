@@ -1,0 +1,128 @@
+"""Faust with the settings that our guarantees rest on, in one place with their reasons.
+
+Faust serves where work waits for others and is windowed. It gets no tables: what a stage must remember is
+rebuilt by reading again what it did not acknowledge, so there is no state folder that can fall behind its
+changelog. Its `exactly_once` is never used: after a kill -9 it gave more outputs than inputs.
+"""
+
+import logging
+import ssl
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pipeline.settings import Settings, UsageError
+from pipeline.stage import state_dir
+
+if TYPE_CHECKING:
+    import faust
+
+SESSION_TIMEOUT_S = 10.0
+"""A killed worker's partitions move after so long; Faust's own default stalls them for a minute."""
+REQUEST_TIMEOUT_S = 15.0
+COMMIT_INTERVAL_S = 1.0
+
+
+def make_app(settings: Settings, stage: str, slot: int) -> "faust.App":
+    """Make the application of a stage's slot; agents are the caller's to add."""
+    from faust import App
+    from faust.transport.drivers import aiokafka as driver
+
+    class ReadCommittedThread(driver.AIOKafkaConsumerThread):
+        """Faust reads uncommitted unless it is exactly-once; records of aborted transactions never were."""
+
+        def _create_worker_consumer(self, transport: Any) -> Any:
+            consumer = super()._create_worker_consumer(transport)
+            consumer._isolation_level = "read_committed"  # noqa: SLF001 - Faust has no setting for it
+            return consumer
+
+    class ReadCommittedConsumer(driver.Consumer):
+        """A consumer of committed records."""
+
+        def _new_consumer_thread(self) -> Any:
+            return ReadCommittedThread(self, loop=self.loop, beacon=self.beacon)
+
+    class ReadCommittedTransport(driver.Transport):
+        """A transport whose consumers read committed records."""
+
+        Consumer = ReadCommittedConsumer
+
+    class ReadCommittedApp(App):
+        """An application on that transport."""
+
+        def _new_transport(self) -> Any:
+            return ReadCommittedTransport(self.conf.broker_consumer, self)
+
+    _quieten()
+    name = f"{settings.log_name}.{stage}"
+    return ReadCommittedApp(
+        name,
+        broker=[f"kafka://{server.strip()}" for server in settings.bootstrap().split(",")],
+        broker_credentials=credentials(settings.kafka_properties()),
+        broker_session_timeout=SESSION_TIMEOUT_S,
+        broker_heartbeat_interval=1.0,
+        broker_request_timeout=REQUEST_TIMEOUT_S,
+        broker_commit_interval=COMMIT_INTERVAL_S,
+        # A slot that restarts takes its partitions back at once, without waiting for the session to end.
+        consumer_group_instance_id=f"{name}.{slot}",
+        # A group's first start reads everything that there is; later ones start where they stopped.
+        consumer_auto_offset_reset="earliest",
+        producer_acks=-1,
+        producer_request_timeout=REQUEST_TIMEOUT_S,
+        producer_linger=0.005,
+        store="memory://",
+        datadir=str(state_dir(settings, stage, slot)),
+        web_enabled=False,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        key_serializer="raw",
+        value_serializer="raw",
+        # What was not acknowledged comes again, so nothing is waited for when partitions move.
+        stream_wait_empty=False,
+        # aiokafka's heartbeat needs the loop; large buffers only delay it.
+        stream_buffer_maxsize=1024,
+    )
+
+
+def _quieten() -> None:
+    # A broker that is away is shown in the health file, not in a line per attempt.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    for name in ("faust", "mode"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def credentials(properties: Mapping[str, str]) -> Any:
+    """Translate librdkafka's security properties into Faust's; None for plain text.
+
+    Raises UsageError for a protocol or mechanism that Faust's client does not speak.
+    """
+    from faust.auth import SASLCredentials, SSLCredentials
+
+    protocol = properties.get("security.protocol", "PLAINTEXT").upper()
+    if protocol not in {"PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"}:
+        message = f"security.protocol {protocol} is none of PLAINTEXT, SSL, SASL_PLAINTEXT, SASL_SSL"
+        raise UsageError(message)
+    context = _ssl_context(properties) if protocol.endswith("SSL") else None
+    if protocol == "SSL":
+        return SSLCredentials(context)
+    if not protocol.startswith("SASL"):
+        return None
+    mechanism = properties.get("sasl.mechanism", properties.get("sasl.mechanisms", "PLAIN")).upper()
+    if mechanism not in {"PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"}:
+        message = f"sasl.mechanism {mechanism} is none of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512"
+        raise UsageError(message)
+    return SASLCredentials(
+        mechanism=mechanism,
+        username=properties.get("sasl.username", ""),
+        password=properties.get("sasl.password", ""),
+        ssl_context=context,
+    )
+
+
+def _ssl_context(properties: Mapping[str, str]) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=properties.get("ssl.ca.location"))
+    certificate = properties.get("ssl.certificate.location")
+    if certificate:
+        context.load_cert_chain(
+            certificate, properties.get("ssl.key.location"), properties.get("ssl.key.password")
+        )
+    return context
