@@ -68,7 +68,7 @@ def _exit_code(error: Exception) -> int | None:
 
     if isinstance(error, UsageError):
         return USAGE_ERROR
-    known = (PipelineError, AnchorError, FormatError, MerkleError, KafkaException)
+    known = (PipelineError, AnchorError, FormatError, MerkleError, KafkaException, OSError)
     return FAILURE if isinstance(error, known) else None
 
 

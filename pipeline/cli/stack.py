@@ -45,19 +45,28 @@ def up(
     kafka_port: Annotated[
         int | None, typer.Option(help="Port of the local Kafka.  [default: the last one, or a free one]")
     ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", help="Start only this stage; repeatable.  [default: all]")
+    ] = None,
     foreground: Annotated[bool, typer.Option("--foreground", help="Stay until Ctrl-C, then stop.")] = False,
     seconds: Annotated[float | None, typer.Option(help="With --foreground: stop after so long.")] = None,
 ) -> None:
     """Start Kafka, the ledger stand-in and every stage; return when all are ready."""
     from pipeline.local import stackfile
+    from pipeline.local.plan import STAGES
     from pipeline.local.stack import LocalStack
+    from pipeline.settings import UsageError
 
     settings = settings_from(data_dir, bootstrap_servers, command_config, client_settings)
+    unknown = set(only or ()) - {row.stage for row in STAGES}
+    if unknown:
+        known = ", ".join(row.stage for row in STAGES)
+        raise UsageError(f"--only {', '.join(sorted(unknown))}: there are {known}")
     if not foreground and stackfile.supervisor_of(settings.data_dir) is not None:
         print(f"already up in {settings.data_dir}")
         _show(settings.data_dir)
         return
-    stack = LocalStack(settings, kafka_port=kafka_port, detached=not foreground)
+    stack = LocalStack(settings, kafka_port=kafka_port, stages=only, detached=not foreground)
     started_s = time.monotonic()
     with StartDisplay() as display:
         stack.start(on_step=display.on_step, on_download=display.on_download)
@@ -139,6 +148,6 @@ def _table(found: "StackStatus", data_dir: Path) -> "Table":
         table.add_column(heading, justify="right" if heading in {"pid", "last beat", "restarts"} else "left")
     for row in found.processes:
         beat = "" if row.beat_age_s is None else f"{row.beat_age_s:.1f} s"
-        state = Text(row.state, style="green" if row.ready else "red")
+        state = Text(row.state, style="green" if row.ready else "yellow" if row.well else "red")
         table.add_row(row.name, str(row.pid or ""), state, beat, str(row.restarts), Text(row.why))
     return table

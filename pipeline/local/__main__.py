@@ -1,13 +1,18 @@
-"""The supervisor's process: `python -m pipeline.local DATA_DIR [KAFKA_PORT]`; settings by environment."""
+"""The supervisor's process: `python -m pipeline.local DATA_DIR CHOICE`, its settings by environment.
+
+CHOICE is a `plan.Choice` as JSON.
+"""
 
 import os
 import sys
 from contextlib import ExitStack
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from pipeline.local.errors import StackBusyError
 from pipeline.local.jars import locked
-from pipeline.local.plan import local_plan
+from pipeline.local.plan import Choice, local_plan
 from pipeline.local.process import ProcessId
 from pipeline.local.stackfile import StackFile
 from pipeline.local.supervisor import Supervisor
@@ -17,7 +22,7 @@ from pipeline.settings import PipelineError, Settings
 def main(arguments: list[str]) -> int:
     """Own the data directory, make the plan, run it."""
     data_dir = Path(arguments[0]).resolve()
-    kafka_port = int(arguments[1]) if len(arguments) > 1 else None
+    choice = TypeAdapter(Choice).validate_json(arguments[1])
     settings = Settings(data_dir=data_dir)
     try:
         with ExitStack() as resources:
@@ -27,7 +32,7 @@ def main(arguments: list[str]) -> int:
                 raise StackBusyError(f"another supervisor runs {data_dir} already") from error
             stack_file = StackFile(data_dir, ProcessId.of(os.getpid()))
             resources.enter_context(stack_file.published())
-            plan = local_plan(settings, stack_file, resources, kafka_port)
+            plan = local_plan(settings, choice, stack_file, resources)
             return Supervisor(data_dir / "run", plan).run()
     except PipelineError as error:
         print(error, file=sys.stderr)  # noqa: T201 - its log is what `up` shows

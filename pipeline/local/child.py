@@ -25,7 +25,7 @@ class Child:
         """Ends in a row, none of them after a healthy while."""
         self.restarts = 0
         self.last_exit: int | None = None
-        self.verdict = Verdict(ready=False, state="waiting")
+        self.verdict = Verdict(ready=False, well=False, state="waiting")
         self._leash = leash
         self._process: subprocess.Popen[bytes] | None = None
         self._start_at_s = 0.0
@@ -71,7 +71,7 @@ class Child:
             self._process.kill()
             self._process.wait()
         self.last_exit, self._process = self._process.returncode, None
-        self.verdict = Verdict(ready=False, state="stopped")
+        self.verdict = Verdict(ready=False, well=False, state="stopped")
 
     def has_ended(self) -> bool:
         """Whether no process runs now."""
@@ -84,6 +84,7 @@ class Child:
             "pid": self.pid,
             "state": self.verdict.state,
             "ready": self.verdict.ready,
+            "well": self.verdict.well,
             "beat_s": self.verdict.beat_s,
             "restarts": self.restarts,
             "why": self.verdict.why,
@@ -105,20 +106,22 @@ class Child:
             self.failures += 1
             delay_s = self._wait_before_next_start(now_s)
             why = f"could not be started ({error}); next try in {delay_s:.1f} s"
-            self.verdict = Verdict(ready=False, state="dead", why=why)
+            self.verdict = Verdict(ready=False, well=False, state="dead", why=why)
         else:
-            self.verdict = Verdict(ready=False, state="starting")
+            self.verdict = Verdict(ready=False, well=False, state="starting")
 
     def _ended(self, code: int, now_s: float) -> None:
         lasted = self._ready_since_s is not None and now_s - self._ready_since_s >= HEALTHY_AGAIN_S
         self.failures = 1 if lasted else self.failures + 1
         self.last_exit, self._process = code, None
         if self.done:
-            self.verdict = Verdict(ready=True, state="done" if code == 0 else f"gave up ({_describe(code)})")
+            self.verdict = Verdict(
+                ready=True, well=True, state="done" if code == 0 else f"gave up ({_describe(code)})"
+            )
             return
         delay_s = self._wait_before_next_start(now_s)
         why = f"{_describe(code)}; next start {delay_s:.1f} s after that, see {self.log_path}"
-        self.verdict = Verdict(ready=False, state="dead", why=why)
+        self.verdict = Verdict(ready=False, well=False, state="dead", why=why)
 
     def _wait_before_next_start(self, now_s: float) -> float:
         delay_s = backoff_s(self.failures)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.local import aot, jars, jvm
 from pipeline.local.errors import BrokerFailedError, StackBusyError
-from pipeline.local.files import LOOPBACK, accepts, choose_ports, read_json, write_json
+from pipeline.local.files import LOOPBACK, accepts, choose_ports, free_port, read_json, write_json
 from pipeline.local.process import ProcessId, spawn, stop, tail
 
 if TYPE_CHECKING:
@@ -206,7 +206,9 @@ class Broker:
         path.write_text("".join(f"{name}={value}\n" for name, value in values.items()), "utf-8")
 
     def _choose_ports(self) -> tuple[int, int]:
-        """The given port or the last one if free, else free ones; remembered for the next start."""
+        """The given port, or the last one if free, else a free one; remembered for the next start."""
+        if self._given_port is not None and free_port(self._given_port) != self._given_port:
+            raise BrokerFailedError(f"port {self._given_port} of {LOOPBACK} is taken: give Kafka another one")
         ports = choose_ports(self._home / "ports.json", {"broker": self._given_port, "controller": None})
         return ports["broker"], ports["controller"]
 

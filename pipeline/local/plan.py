@@ -18,7 +18,7 @@ from pipeline.settings import Settings
 
 PYTHON = (sys.executable, "-P", "-m")
 LOWEST_PRIORITY = 19
-CONNECT_TIMEOUT_S = 10
+CONNECT_TIMEOUT_S = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +29,20 @@ class StageRow:
     slots: int = 1
 
 
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What is particular to one start of the stack."""
+
+    kafka_port: int | None = None
+    """None: the port of last time, or a free one."""
+    stages: tuple[str, ...] | None = None
+    """Only these stages, so that another can be run by hand; None: all of them."""
+
+
 STAGES = (StageRow("ingest"), StageRow("seal"), StageRow("anchor"), StageRow("correlate"))
 
 
-def local_plan(
-    settings: Settings, stack_file: StackFile, resources: ExitStack, kafka_port: int | None
-) -> Plan:
+def local_plan(settings: Settings, choice: Choice, stack_file: StackFile, resources: ExitStack) -> Plan:
     """Kafka and the ledger stand-in, then topics and keys, then every stage.
 
     `resources` is closed when the stack is down. Raises StackBusyError when the broker is not ours.
@@ -45,14 +53,15 @@ def local_plan(
     if settings.bootstrap_servers:
         stack_file.update(bootstrap_servers=settings.bootstrap_servers)
     else:
-        broker = Broker(settings.data_dir, cache_dir=settings.cache_dir, port=kafka_port)
+        broker = Broker(settings.data_dir, cache_dir=settings.cache_dir, port=choice.kafka_port)
         resources.enter_context(broker.owned())
         before.append(Step("preparing Kafka", broker.prepare))
         first.append(_kafka(broker, stack_file))
         helpers.append(_aot_training(settings))
     if not settings.ledger_nodes:
         first.append(_ledger(settings, stack_file))
-    stages = [spec for row in STAGES for spec in _stage(settings, row)]
+    rows = [row for row in STAGES if choice.stages is None or row.stage in choice.stages]
+    stages = [spec for row in rows for spec in _stage(settings, row)]
     stack_file.update(stages=[spec.name for spec in stages])
     return [
         *before,

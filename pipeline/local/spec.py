@@ -14,6 +14,9 @@ class Verdict:
     """What a probe found out about a process that is alive."""
 
     ready: bool
+    """Does its work now."""
+    well: bool
+    """Shows signs of life; one that restores is well and not ready."""
     state: str
     """In the process's own words: starting, restoring, running, draining."""
     why: str = ""
@@ -54,22 +57,26 @@ def health_file(path: Path) -> Probe:
         try:
             health = json.loads(path.read_text("utf-8"))
             if health["pid"] != pid:
-                return Verdict(ready=False, state="starting", why="no sign of life yet")
+                return Verdict(ready=False, well=False, state="starting", why="no sign of life yet")
             state, beat_s, detail = (
                 str(health["state"]),
                 float(health["beat_s"]),
                 str(health.get("detail", "")),
             )
         except FileNotFoundError:
-            return Verdict(ready=False, state="starting", why="no sign of life yet")
+            return Verdict(ready=False, well=False, state="starting", why="no sign of life yet")
         except (OSError, ValueError, KeyError, TypeError) as error:
-            return Verdict(ready=False, state="unknown", why=f"{path} cannot be read: {error!r}")
+            return Verdict(ready=False, well=False, state="unknown", why=f"{path} cannot be read: {error!r}")
         age_s = time.time() - beat_s
         if age_s > STALE_BEAT_S:
             return Verdict(
-                ready=False, state=state, why=f"its loop stands still for {age_s:.0f} s", beat_s=beat_s
+                ready=False,
+                well=False,
+                state=state,
+                why=f"its loop stands still for {age_s:.0f} s",
+                beat_s=beat_s,
             )
-        return Verdict(ready=state == "running", state=state, why=detail, beat_s=beat_s)
+        return Verdict(ready=state == "running", well=True, state=state, why=detail, beat_s=beat_s)
 
     return look
 
@@ -79,12 +86,12 @@ def asks(is_ready: Callable[[], bool], *, what: str) -> Probe:
 
     def look(_pid: int) -> Verdict:
         if is_ready():
-            return Verdict(ready=True, state="running", beat_s=time.time())
-        return Verdict(ready=False, state="starting", why=what)
+            return Verdict(ready=True, well=True, state="running", beat_s=time.time())
+        return Verdict(ready=False, well=False, state="starting", why=what)
 
     return look
 
 
 def finishes() -> Probe:
     """A probe for a helper of which nothing is asked but that it ends."""
-    return lambda _pid: Verdict(ready=True, state="working")
+    return lambda _pid: Verdict(ready=True, well=True, state="working")

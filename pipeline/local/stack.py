@@ -9,7 +9,8 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,7 +20,7 @@ from pipeline.local.errors import StackBusyError, StackFailedError
 from pipeline.local.files import read_json
 from pipeline.local.kafka import Broker
 from pipeline.local.leash import LEASH_FD, Leash
-from pipeline.local.plan import PYTHON
+from pipeline.local.plan import PYTHON, Choice
 from pipeline.local.process import spawn, tail
 from pipeline.local.status import StackStatus, read_status
 from pipeline.local.supervisor import REPORT
@@ -35,10 +36,17 @@ OnStep = Callable[[str], None]
 class LocalStack:
     """One data directory's stack. As a context manager it is up inside the block and down after it."""
 
-    def __init__(self, settings: Settings, *, kafka_port: int | None = None, detached: bool = False) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        kafka_port: int | None = None,
+        stages: Sequence[str] | None = None,
+        detached: bool = False,
+    ) -> None:
         self.data_dir = settings.data_dir.resolve()
         self._settings = settings
-        self._kafka_port = kafka_port
+        self._choice = Choice(kafka_port, None if stages is None else tuple(stages))
         self._detached = detached
         self._leash: Leash | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -69,7 +77,8 @@ class LocalStack:
             raise StackBusyError(f"a stack runs in {self.data_dir} already: see `attestream status`")
         if not self._settings.bootstrap_servers:
             jars.prepare(self._settings.cache_dir, on_download)
-        self.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for folder in (self.data_dir, self.data_dir / "keys"):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         (self.data_dir / "run" / REPORT).unlink(missing_ok=True)
         self._process = self._launch()
         try:
@@ -114,8 +123,7 @@ class LocalStack:
         return self.data_dir / "run" / "supervisor.log"
 
     def _launch(self) -> "subprocess.Popen[bytes]":
-        port = [str(self._kafka_port)] if self._kafka_port is not None else []
-        argv = [*PYTHON, "pipeline.local", str(self.data_dir), *port]
+        argv = [*PYTHON, "pipeline.local", str(self.data_dir), json.dumps(asdict(self._choice))]
         environment = settings_environment(self._settings)
         if not self._detached:
             self._leash = Leash()
@@ -167,7 +175,7 @@ def settings_environment(settings: Settings) -> dict[str, str]:
 
 def _in_words(status: StackStatus) -> str:
     step = status.step or "starting"
-    if status.phase != "starting":
+    if status.phase == "stopping":
         return step
     waiting = [
         f"{row.name} ({row.why.partition(';')[0]})" if row.state == "dead" else row.name

@@ -19,6 +19,9 @@ class ProcessStatus:
     pid: int | None
     state: str
     ready: bool
+    """Does its work now."""
+    well: bool
+    """Shows signs of life; one that restores is well and not ready."""
     beat_age_s: float | None
     restarts: int
     why: str
@@ -40,7 +43,7 @@ class StackStatus:
 
     @property
     def healthy(self) -> bool:
-        """Whether everything runs and says that it is well."""
+        """Whether the stack came up and every process shows signs of life."""
         return self.phase == "ready"
 
     def process(self, name: str) -> ProcessStatus:
@@ -70,7 +73,7 @@ def read_status(data_dir: Path) -> StackStatus:
     age_s = time.time() - float(report.get("beat_s", time.time()))
     if age_s > STALE_BEAT_S:
         phase, message = "unhealthy", f"the supervisor has not reported for {age_s:.0f} s"
-    elif phase == "ready" and not all(row.ready for row in rows):
+    elif phase == "ready" and not all(row.well for row in rows):
         phase = "unhealthy"
     return StackStatus(
         phase=phase,
@@ -89,6 +92,7 @@ def _process(row: dict[str, Any]) -> ProcessStatus:
         pid=row["pid"],
         state=row["state"],
         ready=row["ready"],
+        well=row["well"],
         beat_age_s=None if beat_s is None else max(0.0, time.time() - float(beat_s)),
         restarts=row["restarts"],
         why=row["why"],

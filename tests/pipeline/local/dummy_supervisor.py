@@ -16,7 +16,9 @@ STAGE = str(Path(__file__).with_name("dummy_stage.py"))
 def spec(run_dir: Path, name: str, kind: str) -> ProcessSpec:
     if kind == "plain":
         return ProcessSpec(
-            name, lambda _failures: ["/bin/sleep", "600"], lambda _pid: Verdict(ready=True, state="running")
+            name,
+            lambda _failures: ["/bin/sleep", "600"],
+            lambda _pid: Verdict(ready=True, well=True, state="running"),
         )
     health = run_dir / f"{name}.health.json"
     argv = [sys.executable, STAGE, kind, str(health), str(run_dir / "order.txt"), name]

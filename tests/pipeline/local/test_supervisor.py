@@ -142,7 +142,9 @@ def test_backoff_doubles_up_to_a_bound() -> None:
 def test_backoff_starts_anew_after_a_healthy_while(tmp_path: Path, eventually: Eventually) -> None:
     leash = Leash()
     spec = ProcessSpec(
-        "a", lambda _failures: ["/bin/sleep", "600"], lambda _pid: Verdict(ready=True, state="running")
+        "a",
+        lambda _failures: ["/bin/sleep", "600"],
+        lambda _pid: Verdict(ready=True, well=True, state="running"),
     )
     child = Child(spec, tmp_path / "a.log", leash)
 
@@ -179,7 +181,9 @@ def test_a_child_that_cannot_be_spawned_is_tried_again(tmp_path: Path) -> None:
         raise OSError(11, "Resource temporarily unavailable")
 
     child = Child(
-        ProcessSpec("a", no_processes, lambda _pid: Verdict(ready=True, state="running")), tmp_path, leash
+        ProcessSpec("a", no_processes, lambda _pid: Verdict(ready=True, well=True, state="running")),
+        tmp_path,
+        leash,
     )
     child.tick(0.0)
     assert child.failures == 1
@@ -194,7 +198,10 @@ def test_a_child_that_cannot_be_spawned_is_tried_again(tmp_path: Path) -> None:
 def test_a_helper_is_not_restarted(tmp_path: Path, eventually: Eventually) -> None:
     leash = Leash()
     spec = ProcessSpec(
-        "a", lambda _failures: ["/bin/true"], lambda _pid: Verdict(ready=True, state="working"), restart=False
+        "a",
+        lambda _failures: ["/bin/true"],
+        lambda _pid: Verdict(ready=True, well=True, state="working"),
+        restart=False,
     )
     child = Child(spec, tmp_path / "a.log", leash)
     try:
@@ -219,7 +226,7 @@ def test_health_of_an_earlier_process_does_not_count(tmp_path: Path) -> None:
     assert not look(2).ready
     write_json(path, {"pid": 1, "state": "restoring", "beat_s": time.time(), "detail": "12 of 70 records"})
     assert look(1) == Verdict(
-        ready=False, state="restoring", why="12 of 70 records", beat_s=read_json(path)["beat_s"]
+        ready=False, well=True, state="restoring", why="12 of 70 records", beat_s=read_json(path)["beat_s"]
     )
     for damaged in ("", "{}", "[1]", '{"pid": 1}', "null"):
         path.write_text(damaged)
