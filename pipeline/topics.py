@@ -69,7 +69,12 @@ TOPICS = (
     _sealed(REGISTRY, by_device=False, retention_ms=_FOREVER),
     _sealed(POLICIES, by_device=False, retention_ms=_FOREVER),
     _sealed(ALERTS, by_device=False, retention_ms=_FOREVER),
-    _sealed(CHECKPOINTS, by_device=False, retention_ms=_FOREVER),
+    # A checkpoint is a leaf as it is, and the entry of a tile holds at most 65,535 bytes.
+    TopicSpec(
+        CHECKPOINTS,
+        by_device=False,
+        config={**_APPEND_TIME, "retention.ms": _FOREVER, "max.message.bytes": "60000"},
+    ),
     TopicSpec(ANCHORS, by_device=False, config={**_APPEND_TIME, "retention.ms": _FOREVER}),
     *(
         TopicSpec(

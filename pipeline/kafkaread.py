@@ -1,0 +1,48 @@
+"""Reads whole topics as committed: for tools and audits, never for a stage."""
+
+import itertools
+import os
+import time
+from collections.abc import Iterator
+
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+
+from pipeline import kafka
+from pipeline.kafka import CALL_TIMEOUT_S
+from pipeline.settings import Settings
+from processors.model import RawRecord
+
+BATCH = 5000
+_numbers = itertools.count()
+
+
+def read_all(settings: Settings, topic: str, timeout_s: float = 3 * CALL_TIMEOUT_S) -> Iterator[RawRecord]:
+    """Yield every record of a topic up to its ends as of now, partition by partition in offset order.
+
+    Raises KafkaReadError when nothing arrives for `timeout_s`.
+    """
+    group = f"{settings.log_name}.reader.{os.getpid()}.{next(_numbers)}"
+    reader = kafka.consumer(
+        settings, group, **{"enable.partition.eof": True, "auto.offset.reset": "earliest"}
+    )
+    try:
+        partitions = reader.list_topics(topic, timeout=CALL_TIMEOUT_S).topics[topic].partitions
+        waiting = set(partitions)
+        reader.assign([TopicPartition(topic, number, 0) for number in partitions])
+        moved_at = time.monotonic()
+        while waiting:
+            messages = reader.consume(BATCH, 0.1)
+            if messages:
+                moved_at = time.monotonic()
+            elif time.monotonic() - moved_at > timeout_s:
+                raise kafka.KafkaReadError(f"{topic}: nothing arrives, {len(waiting)} partitions to go")
+            for message in messages:
+                error = message.error()
+                if error is None:
+                    yield kafka.to_record(message)
+                elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - the public name of the code
+                    waiting.discard(message.partition())
+                else:
+                    raise KafkaException(error)
+    finally:
+        reader.close()
