@@ -15,6 +15,9 @@ import pytest
 from confluent_kafka import Producer
 
 from pipeline import kafka as clients
+from pipeline.local.kafka import Broker
+from pipeline.local.kafka import start as start_broker
+from pipeline.local.process import stop as stop_broker
 from pipeline.settings import Settings
 from pipeline.topics import ALERTS, FINDINGS, REJECTED
 from schemas.records import EvidenceRef, Finding, FindingStatus, Severity
@@ -30,8 +33,8 @@ def log(kafka: str, tmp_path: Path) -> Iterator[Deployment]:
     made.authority.close()
 
 
-def start(settings: Settings) -> "subprocess.Popen[bytes]":
-    argv = [sys.executable, "-m", "pipeline.cli.main", "run", "correlate"]
+def start(settings: Settings, slot: int = 0) -> "subprocess.Popen[bytes]":
+    argv = [sys.executable, "-m", "pipeline.cli.main", "run", "correlate", "--slot", str(slot)]
     argv += ["--data-dir", str(settings.data_dir), "--bootstrap-servers", settings.bootstrap_servers]
     environment = {**os.environ, "ATTESTREAM_LOG_NAME": settings.log_name}
     with (settings.data_dir / "correlate.log").open("ab") as out:
@@ -39,8 +42,8 @@ def start(settings: Settings) -> "subprocess.Popen[bytes]":
 
 
 @contextmanager
-def correlating(settings: Settings) -> Iterator["subprocess.Popen[bytes]"]:
-    process = start(settings)
+def correlating(settings: Settings, slot: int = 0) -> Iterator["subprocess.Popen[bytes]"]:
+    process = start(settings, slot)
     try:
         yield process
     finally:
@@ -48,8 +51,8 @@ def correlating(settings: Settings) -> Iterator["subprocess.Popen[bytes]"]:
         process.wait(10)
 
 
-def health(settings: Settings) -> dict[str, Any]:
-    path = settings.data_dir / "run" / "correlate.health.json"
+def health(settings: Settings, name: str = "correlate") -> dict[str, Any]:
+    path = settings.data_dir / "run" / f"{name}.health.json"
     found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     return found
 
@@ -186,3 +189,53 @@ def test_a_restart_does_not_tell_again_what_was_acknowledged(log: Deployment) ->
             process.terminate()
             assert process.wait(15) == 0
     assert len(alerts(settings)) == 5
+
+
+def test_workers_that_come_and_go_lose_no_count(log: Deployment) -> None:
+    settings = log.settings
+    with correlating(settings) as first:
+        wait_for(lambda: health(settings).get("state") == "running", "the first worker has partitions")
+        publish_rejections(log, range(200))
+        publish_findings(log, range(6))
+        with correlating(settings, 1) as second:
+            wait_for(lambda: health(settings, "correlate-1").get("state") == "running", "a second one joins")
+            publish_rejections(log, range(200, 300))
+            second.terminate()
+            assert second.wait(15) == 0
+        publish_findings(log, range(6, 12))
+
+        def complete() -> bool:
+            found = distinct(settings).values()
+            counted = sum(e["count"] for e in found if e["device"]["uid"] == "did:key:victim")
+            told = {e["device"]["uid"] for e in found} - {"did:key:victim"}
+            return counted >= 300 and len(told) == 12
+
+        wait_for(complete, "every rejection is counted, every finding told")
+        assert first.poll() is None
+
+
+def test_kill_9_of_the_broker(tmp_path: Path) -> None:
+    broker = Broker(tmp_path / "broker")
+    with broker.owned():
+        broker.prepare()
+        running = start_broker(broker)
+        try:
+            (tmp_path / "log").mkdir()
+            log = make_deployment(broker.bootstrap_servers, tmp_path / "log")
+            with correlating(log.settings) as process:
+                publish_findings(log, [1])
+                wait_for(lambda: len(distinct(log.settings)) == 1, "alerts before")
+                publish_rejections(log, range(50))
+                running.kill()
+                running.wait(10)
+                running = start_broker(broker)
+                publish_findings(log, [2])
+                wait_for(
+                    lambda: sum(e["count"] for e in distinct(log.settings).values()) >= 52, "alerts after"
+                )
+                assert process.poll() is None, "the stage outlives its broker"
+                process.terminate()
+                assert process.wait(15) == 0
+            log.authority.close()
+        finally:
+            stop_broker(running, 10)
