@@ -16,6 +16,8 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "pipeline.cli.topics": ("topics",),
     "pipeline.cli.device": ("device",),
     "pipeline.cli.evidence": ("prove", "verify"),
+    "pipeline.cli.send": ("send",),
+    "pipeline.cli.demo": ("demo",),
 }
 
 USAGE_ERROR = 2

@@ -1,0 +1,235 @@
+"""What one sees of the demo: phases with ticks, a live board on a terminal, plain lines anywhere else."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.markup import escape
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.status import Status
+from rich.table import Table
+from rich.text import Text
+
+PLAIN_EVERY_S = 5.0
+MAX_WIDTH = 110
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Figures of one moment of the stream."""
+
+    elapsed_s: float
+    seconds: float
+    devices: int
+    produced: int
+    rate_hz: float
+    accepted: int
+    rejected: Mapping[str, int]
+    in_flight: int
+    findings: Mapping[str, int]
+    alerts: int
+    shards: int
+    leaves: int
+    submitted: int
+    confirmed: int
+    anchored: int
+    anchor_age_s: float | None
+    attacks: tuple[int, int, int]
+    """Found, launched, planned."""
+    unwell: Sequence[str] = field(default_factory=tuple)
+    """Processes of the stack that are not ready, and why."""
+
+
+class Phase:
+    """One step of the demo's story, as it runs."""
+
+    def __init__(self, show: "Show", title: str) -> None:
+        self._show, self._title = show, title
+        self.outcome = ""
+        """What came of it, told beside the tick."""
+        self.notes: list[str] = []
+        """Lines of markup that stand below it."""
+        self.failed = False
+        self._status: Status | None = None
+        self._said = ""
+
+    def update(self, text: str) -> None:
+        """Say what is being waited for."""
+        if self._show.live:
+            if self._status is None:
+                self._status = self._show.console.status(self._title)
+                self._status.start()
+            self._status.update(f"{self._title}: [dim]{escape(text)}[/]")
+        elif text != self._said:
+            self._show.say(f"    {escape(text)}")
+        self._said = text
+
+    def fail(self, why: str) -> None:
+        """Say that it did not succeed; the demo goes on."""
+        self.failed, self.outcome = True, why
+
+    def end(self) -> None:
+        """Take a spinner away."""
+        if self._status is not None:
+            self._status.stop()
+            self._status = None
+
+
+class Show:
+    """Writes to stdout; `live` on a terminal only."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        found = console or Console(highlight=False, emoji=False)
+        if found.width > MAX_WIDTH or not found.is_terminal:
+            found.width = min(found.width, MAX_WIDTH) if found.is_terminal else MAX_WIDTH
+        self.console = found
+        self.live = found.is_terminal
+        unicode = "utf" in found.encoding.lower()
+        self.tick, self.cross, self.dot = ("✓", "✗", "·") if unicode else ("ok", "FAILED", "-")
+        self._said_s = 0.0
+
+    def say(self, text: str = "") -> None:
+        """Print a line of markup."""
+        self.console.print(text, soft_wrap=True)
+
+    def intro(self, devices: int, seconds: float, attacks: int, data_dir: str) -> None:
+        """Say what is going to happen."""
+        mixed = f"mixes in {attacks} kinds of attack" if attacks else "mixes in no attacks"
+        text = (
+            f"[bold]attestream demo[/]: {devices} bedside monitors replay a real intensive-care record, on a "
+            f"real Kafka, for {seconds:g} s. Each event is signed by its device. The pipeline accepts or "
+            "rejects it, puts it into a Merkle log, and anchors the log's root on a ledger: here a local "
+            f"stand-in with the interface of Hedera. The demo {mixed}. Then it checks from outside that each "
+            "was found, that every record was judged exactly once, and that what was logged cannot change."
+        )
+        self.console.print(Panel(text, padding=(0, 1), border_style="cyan"))
+        self.say(f"[dim]files in {data_dir}[/]")
+
+    @contextmanager
+    def phase(self, title: str, begun_s: float | None = None) -> Iterator[Phase]:
+        """Surround a step: a tick with its time and outcome at the end, a cross when it raises.
+
+        `begun_s` (monotonic) is of a step that was announced before.
+        """
+        phase = Phase(self, title)
+        resumed, begun_s = begun_s is not None, begun_s or time.monotonic()
+        if not self.live and not resumed:
+            self.say(f"[dim]..[/] {title}")
+        try:
+            yield phase
+        except BaseException:
+            phase.end()
+            self.say(f"[red]{self.cross}[/] {title}")
+            raise
+        phase.end()
+        outcome = f": {escape(phase.outcome)}" if phase.outcome else ""
+        took = f" [dim]({time.monotonic() - begun_s:.1f} s)[/]"
+        self.say(f"{self.mark(good=not phase.failed)} {title}{outcome}{took}")
+        for note in phase.notes:
+            self.say(f"    {note}")
+
+    @contextmanager
+    def board(self, title: str) -> Iterator["Board"]:
+        """Show figures while the stream runs."""
+        if not self.live:
+            self.say(f"[dim]..[/] {title}")
+            yield Board(self, None)
+            return
+        with Live(console=self.console, refresh_per_second=8, transient=True) as live:
+            yield Board(self, live)
+
+    def fault(self, text: str) -> None:
+        """Name something that is wrong."""
+        self.say(f"  [red]{self.cross}[/] {escape(text)}")
+
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Print a table; the last column is right-aligned."""
+        table = Table(title=title, title_justify="left", title_style="bold", expand=False, pad_edge=False)
+        for index, column in enumerate(columns):
+            table.add_column(column, justify="right" if index == len(columns) - 1 else "left")
+        for row in rows:
+            table.add_row(*row)
+        self.say()
+        self.console.print(table)
+
+    def mark(self, *, good: bool) -> str:
+        """A coloured tick or cross."""
+        return f"[green]{self.tick}[/]" if good else f"[red]{self.cross}[/]"
+
+
+class Board:
+    """The live view of the stream; plain lines every few seconds where there is no terminal."""
+
+    def __init__(self, show: Show, live: Live | None) -> None:
+        self._show, self._live, self._said_s = show, live, time.monotonic()
+
+    def update(self, snapshot: Snapshot) -> None:
+        """Show the figures of now."""
+        if self._live is not None:
+            self._live.update(_panel(snapshot, self._show.dot))
+        elif time.monotonic() - self._said_s >= PLAIN_EVERY_S:
+            self._said_s = time.monotonic()
+            self._show.say(_line(snapshot))
+
+
+def _counts(counts: Mapping[str, int], dot: str) -> str:
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return f" {dot} ".join(f"{name} {count:,}" for name, count in ordered) or "none"
+
+
+def _anchor(snapshot: Snapshot) -> str:
+    if not snapshot.confirmed:
+        return f"{snapshot.submitted} submitted, none confirmed yet"
+    age = "" if snapshot.anchor_age_s is None else f", the last {snapshot.anchor_age_s:.0f} s ago"
+    return f"{snapshot.confirmed} confirmed{age}, up to checkpoint {snapshot.anchored:,}"
+
+
+def _panel(snapshot: Snapshot, dot: str) -> Panel:
+    found, launched, planned = snapshot.attacks
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="cyan", no_wrap=True)
+    grid.add_column()
+    grid.add_row(
+        "events",
+        f" {dot} ".join(
+            (
+                f"{snapshot.produced:,} produced ({snapshot.rate_hz:,.0f}/s)",
+                f"{snapshot.accepted:,} accepted",
+                f"{sum(snapshot.rejected.values()):,} rejected",
+                f"{snapshot.in_flight:,} in flight",
+            )
+        ),
+    )
+    grid.add_row("rejected", _counts(snapshot.rejected, dot))
+    grid.add_row("findings", f"{_counts(snapshot.findings, dot)} [dim]({snapshot.alerts:,} alerts)[/]")
+    grid.add_row("log", f"{snapshot.leaves:,} leaves in {snapshot.shards} trees, signed")
+    grid.add_row("anchors", _anchor(snapshot))
+    if planned:
+        grid.add_row("attacks", f"{launched} of {planned} launched, {found} found")
+    if snapshot.unwell:
+        grid.add_row("[red]unwell[/]", escape(f" {dot} ".join(snapshot.unwell)))
+    bar = ProgressBar(total=snapshot.seconds, completed=snapshot.elapsed_s)
+    time_left = Text(f"{snapshot.elapsed_s:.0f} of {snapshot.seconds:.0f} s", style="dim")
+    title = f"[bold]{snapshot.devices} monitors streaming[/]"
+    return Panel(Group(bar, time_left, grid), title=title, title_align="left", border_style="cyan")
+
+
+def _line(snapshot: Snapshot) -> str:
+    found, launched, planned = snapshot.attacks
+    parts = [
+        f"    {snapshot.elapsed_s:3.0f} s  produced {snapshot.produced:,} ({snapshot.rate_hz:,.0f}/s)",
+        f"accepted {snapshot.accepted:,}",
+        f"rejected {sum(snapshot.rejected.values()):,}",
+        f"findings {sum(snapshot.findings.values()):,}",
+        f"leaves {snapshot.leaves:,}",
+        f"anchors {snapshot.confirmed}",
+    ]
+    if planned:
+        parts.append(f"attacks {found} found of {launched}")
+    if snapshot.unwell:
+        parts.append(escape("unwell: " + ", ".join(snapshot.unwell)))
+    return ", ".join(parts)

@@ -1,0 +1,121 @@
+"""Was each attack found? Judged by what the topics say about the very records that it published.
+
+A rejection names its raw record; a finding cites its evidence. Only what was never sent has no record to
+cite, so silence is recognised by device, and its latency counts from the moment the deadline had passed.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from loadtests.attacks import SILENCE
+from pipeline.demo.observed import Observed, SeenFinding, SeenRejection
+from pipeline.demo.traffic import LaunchedAttack
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of one attack. `latency_ms`: from its deciding record's delivery to the last sign of it."""
+
+    name: str
+    expected: str
+    found: bool
+    latency_ms: float | None
+    seen: str
+    """What was seen instead, for a person, when it was not found."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Sign:
+    """One expected sign that showed: when it became visible, and when the record behind it was delivered."""
+
+    at_s: float
+    delivered_s: float
+
+
+def judge(
+    launched: Iterable[LaunchedAttack],
+    observed: Observed,
+    last_telemetry_s: Mapping[str, float],
+    silence_after_s: float,
+) -> list[Verdict]:
+    """Judge each attack by what was observed so far, in the order in which they were launched."""
+    with observed.lock:
+        rejections, findings = dict(observed.rejections), list(observed.findings)
+    verdicts = []
+    for under_way in launched:
+        # A copy: the stream's thread may be adding deliveries right now.
+        attack = replace(under_way, delivered=dict(under_way.delivered))
+        deadline_s = None
+        if attack.attack.name == SILENCE:
+            deadline_s = last_telemetry_s.get(attack.device_id, attack.launched_at_s) + silence_after_s
+        verdicts.append(_judge_one(attack, rejections, findings, deadline_s))
+    return verdicts
+
+
+def _judge_one(
+    launched: LaunchedAttack,
+    rejections: Mapping[str, SeenRejection],
+    findings: Iterable[SeenFinding],
+    deadline_s: float | None,
+) -> Verdict:
+    expected = launched.attack.expected
+    signs: list[_Sign | None] = []
+    if expected.reason is not None:
+        signs.append(_rejection(launched, rejections))
+    if expected.rule is not None:
+        signs.append(_finding(launched, findings, deadline_s))
+    shown = [sign for sign in signs if sign is not None]
+    if len(shown) < len(signs):
+        seen = _seen(launched, rejections, findings)
+        return Verdict(launched.attack.name, str(expected), found=False, latency_ms=None, seen=seen)
+    latency_ms = round(max(0.0, *(sign.at_s - sign.delivered_s for sign in shown)) * 1000, 1)
+    return Verdict(launched.attack.name, str(expected), found=True, latency_ms=latency_ms, seen=str(expected))
+
+
+def _rejection(launched: LaunchedAttack, rejections: Mapping[str, SeenRejection]) -> _Sign | None:
+    for source, delivered_s in launched.delivered.items():
+        rejection = rejections.get(source)
+        if rejection is not None and rejection.reason == launched.attack.expected.reason:
+            return _Sign(rejection.at_s, delivered_s)
+    return None
+
+
+def _finding(
+    launched: LaunchedAttack, findings: Iterable[SeenFinding], deadline_s: float | None
+) -> _Sign | None:
+    expected = launched.attack.expected
+    for finding in findings:
+        if finding.rule != expected.rule or finding.status != "OPENED":
+            continue
+        cited = [launched.delivered[s] for s in finding.sources if s in launched.delivered]
+        if cited:
+            return _Sign(finding.at_s, max(cited))
+        about_it = expected.by_device and finding.device_id == launched.device_id
+        if about_it and finding.at_s >= launched.launched_at_s:
+            return _Sign(finding.at_s, launched.launched_at_s if deadline_s is None else deadline_s)
+    return None
+
+
+def _seen(
+    launched: LaunchedAttack, rejections: Mapping[str, SeenRejection], findings: Iterable[SeenFinding]
+) -> str:
+    """What its records led to instead."""
+    reasons = {f"rejected: {rejections[s].reason}" for s in launched.delivered if s in rejections}
+    rules = {
+        f"finding: {f.rule}"
+        for f in findings
+        if f.device_id == launched.device_id or any(s in launched.delivered for s in f.sources)
+    }
+    return ", ".join(sorted(reasons | rules)) or "nothing"
+
+
+def clean_rejections(launched: Iterable[LaunchedAttack], observed: Observed) -> dict[str, str]:
+    """Rejected records that no attack meant to have rejected: source to reason. There must be none."""
+    meant = {
+        source
+        for attack in launched
+        if attack.attack.expected.reason is not None
+        for source in attack.delivered
+    }
+    with observed.lock:
+        return {s: r.reason for s, r in observed.rejections.items() if s not in meant}
