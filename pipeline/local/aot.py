@@ -8,11 +8,14 @@ away by `discard` and the broker started without it.
 
 import contextlib
 import hashlib
+import os
 import platform
 from importlib.metadata import version
 from pathlib import Path
 
 from pipeline.local import jars, jvm
+
+UNUSED_AFTER_S = 30 * 86400
 
 
 def path(cache_dir: Path) -> Path:
@@ -31,6 +34,7 @@ def usable(cache_dir: Path) -> Path | None:
     try:
         expected = _digest_path(cache).read_text("ascii").strip()
         if expected == _digest(cache):
+            os.utime(cache)  # for `discard_unused`
             return cache
     except FileNotFoundError:
         return None
@@ -55,6 +59,14 @@ def discard(cache: Path) -> None:
     for file in (_digest_path(cache), cache):
         with contextlib.suppress(FileNotFoundError):
             file.unlink()
+
+
+def discard_unused(cache_dir: Path, now_s: float) -> None:
+    """Throw away caches of other JVMs, flags or jars that nothing has used for a month."""
+    for cache in path(cache_dir).parent.glob("*.aot"):
+        if now_s - cache.stat().st_mtime > UNUSED_AFTER_S:
+            discard(cache)
+            cache.with_suffix(".lock").unlink(missing_ok=True)
 
 
 def _digest_path(cache: Path) -> Path:

@@ -36,6 +36,7 @@ def train(cache_dir: Path) -> bool:
             if aot.usable(cache_dir) is None:
                 for leftover in cache.parent.glob("train-*"):
                     shutil.rmtree(leftover, ignore_errors=True)
+                aot.discard_unused(cache_dir, time.time())
                 with tempfile.TemporaryDirectory(prefix="train-", dir=cache.parent) as scratch:
                     aot.publish(_create(cache_dir, Path(scratch), _record(cache_dir, Path(scratch))), cache)
             return True

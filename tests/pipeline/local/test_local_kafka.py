@@ -145,6 +145,18 @@ def test_an_aot_cache_is_trained_and_used(tmp_path: Path, own_cache: Path) -> No
     assert aot.usable(own_cache) == cache
 
 
+def test_an_aot_cache_that_nothing_uses_goes_after_a_month(tmp_path: Path, own_cache: Path) -> None:
+    aot.path(own_cache).parent.mkdir()
+    for name in ("used", "unused"):
+        fresh = tmp_path / "fresh.aot"
+        fresh.write_bytes(name.encode())
+        aot.publish(fresh, aot.path(own_cache).with_stem(name))
+    now_s = aot.path(own_cache).with_stem("used").stat().st_mtime + aot.UNUSED_AFTER_S
+    os.utime(aot.path(own_cache).with_stem("unused"), (0, 0))
+    aot.discard_unused(own_cache, now_s)
+    assert sorted(file.name for file in aot.path(own_cache).parent.iterdir()) == ["used.aot", "used.sha256"]
+
+
 def test_a_given_port_is_used(tmp_path: Path) -> None:
     port = free_port()
     with running_kafka(tmp_path, port=port) as address:
