@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "pipeline.cli.evidence": ("prove", "verify"),
     "pipeline.cli.send": ("send",),
     "pipeline.cli.demo": ("demo",),
+    "pipeline.cli.tail": ("tail",),
 }
 
 USAGE_ERROR = 2
