@@ -75,6 +75,7 @@ class IngestWorker:
         self._clock = FleetClock([])
         self._topic_ids: dict[str, str] = {}
         self._must_recover: str | None = None
+        self._joined = False
         self._ticked_at = 0.0
 
     # ---- the story -------------------------------------------------------------------------------------
@@ -204,7 +205,7 @@ class IngestWorker:
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._assigned = sorted((tp.topic, tp.partition) for tp in partitions)
-        self._must_recover = "assignment"
+        self._must_recover, self._joined = "assignment", True
         # Nothing is fetched before recovery has said from where.
         consumer.assign([TopicPartition(topic, number, 0) for topic, number in self._assigned])
         if partitions:
@@ -219,7 +220,7 @@ class IngestWorker:
         metrics.REGISTRY_FRESH.set(fresh)
         metrics.REGISTRY_OFFSET.set(self._registry.table.offset)
         detail = f"{len(self._assigned)} partitions" + ("" if fresh else "; the registry view is STALE")
-        self._health.beat(StageState.RUNNING, detail)
+        self._health.beat(StageState.RUNNING if self._joined else StageState.STARTING, detail)
 
 
 def _count(topic: str, outcome: Outcome) -> None:

@@ -67,6 +67,7 @@ class Sealer:
         self._consumer: Consumer = kafka.consumer(settings, name, **{"group.instance.id": f"{name}.{slot}"})
         self._assigned: list[Partition] = []
         self._must_open = False
+        self._joined = False
         self._shards: dict[Partition, Shard] = {}
         self._stopped: dict[Partition, str] = {}
         self._published_at = self._recorded_at = self._cleaned_at = time.monotonic()
@@ -220,11 +221,11 @@ class Sealer:
         detail = f"{len(self._shards)} shards"
         if self._stopped:
             detail = f"{len(self._stopped)} shards STOPPED: {next(iter(self._stopped.values()))}"
-        self._health.beat(StageState.RUNNING, detail)
+        self._health.beat(StageState.RUNNING if self._joined else StageState.STARTING, detail)
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._assigned = sorted((tp.topic, tp.partition) for tp in partitions)
-        self._must_open = True
+        self._must_open = self._joined = True
         # Nothing is fetched before the shards have said from where.
         consumer.assign([TopicPartition(topic, number, 0) for topic, number in self._assigned])
         if partitions:
