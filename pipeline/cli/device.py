@@ -157,6 +157,7 @@ def list_devices(
 
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     settings = settings_from(data_dir, bootstrap_servers, command_config, client_settings)
     with _authority(settings) as authority:
@@ -165,20 +166,23 @@ def list_devices(
         for subject in registry.subjects():
             print(json.dumps(asdict(subject), default=bytes.hex))
         return
-    table = Table("name", "device", "version", "keys", "attributes", box=None)
+    # Cells are plain text: rich would read the ":key:" of a DID as an emoji.
+    table = Table("name", "version", "keys", "attributes", "device", box=None)
+    table.columns[-1].overflow = "fold"
     for subject in registry.subjects():
         attributes = dict(subject.attributes)
         keys = ", ".join(
             f"{k.key_id}{' (ended)' if k.revoked_at is not None else ''}" for k in subject.keys.values()
         )
-        table.add_row(
+        row = (
             attributes.pop("name", ""),
-            subject.did,
             str(subject.version),
             "out of service" if subject.decommissioned_at is not None else keys,
             " ".join(f"{k}={v}" for k, v in attributes.items()),
+            subject.did,
         )
-    console = Console()
+        table.add_row(*map(Text, row))
+    console = Console(emoji=False, markup=False, highlight=False)
     console.print(table)
     console.print(
         f"{len(registry)} subjects at registry offset {registry.offset}, "

@@ -80,7 +80,7 @@ def show(verdict: "Verdict") -> None:
     from rich.console import Console
     from rich.text import Text
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False, markup=False)
     for step in verdict.steps:
         mark = Text(" ok ", style="bold green") if step.holds else Text("FAIL", style="bold red")
         console.print(mark, Text(f"{step.name}: {step.detail}"))
