@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -173,3 +174,22 @@ def test_technique_ids_are_well_formed() -> None:
         assert re.fullmatch(r"TA\d{4}", each.tactic_uid)
         assert ("." in each.uid) == (each.parent is not None)
         assert each.parent is None or each.uid.startswith(each.parent[0] + ".")
+
+
+def test_the_documents_tables_are_the_codes() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "alerts.md").read_text(encoding="utf-8")
+    rows = {
+        name: line
+        for line in text.splitlines()
+        if line.startswith("| `")
+        for name in re.findall(r"`(\w+)`", line.split("|")[1])
+    }
+    for reason, rule in REJECTION_RULES.items():
+        assert f"| {rule.severity.value.lower()} |" in rows[reason.value]
+        assert all(each.uid in rows[reason.value] for each in rule.techniques)
+    for reason in UNALERTED:
+        assert "| none |" in rows[reason.value] or "finding" in rows[reason.value]
+    for name, found in FINDING_RULES.items():
+        lines = [line for line in text.splitlines() if line.startswith(f"| `{name}` | {found.title}")]
+        assert len(lines) == 1
+        assert all(each.uid in lines[0] for each in found.techniques)
