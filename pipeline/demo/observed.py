@@ -93,6 +93,7 @@ class Observed:
     rejections: dict[str, SeenRejection] = field(default_factory=dict)
     findings: list[SeenFinding] = field(default_factory=list)
     opened: Counter[str] = field(default_factory=Counter)
+    opened_about: Counter[str] = field(default_factory=Counter)
     alerts: int = 0
     anchors: list[SeenAnchor] = field(default_factory=list)
     epoch: list[EpochEntry] = field(default_factory=list)
@@ -154,6 +155,7 @@ class Observed:
         left = seen.rule == "silence" and seen.device_id in self.gone and seen.time_us >= self.gone_us
         if seen.status == "OPENED" and not left:
             self.opened[seen.rule] += 1
+            self.opened_about[seen.device_id] += 1
 
     def _checkpoint(self, record: RawRecord) -> None:
         index = self._epoch_leaves

@@ -20,6 +20,8 @@ class Result:
     balance: Balance | None = None
     clean_rejected: Mapping[str, str] = field(default_factory=dict)
     findings: Mapping[str, int] = field(default_factory=dict)
+    false_alarms: int = 0
+    """Findings about devices that nobody attacked: told, but no failure."""
     shards: int = 0
     leaves: int = 0
     submitted: int = 0
@@ -99,13 +101,14 @@ def show_result(show: Show, result: Result) -> None:
         rows = [
             [
                 f"{show.mark(good=v.found)} {v.name}",
-                v.expected,
+                v.expected.replace(", ", "\n"),
                 "found" if v.found else f"[red]{v.seen}[/]",
                 f"{v.latency_ms:,.0f} ms" if v.latency_ms is not None else "-",
             ]
             for v in result.verdicts
         ]
-        show.table("Attacks", ["attack", "expected", "found", "after"], rows)
+        columns = ["attack", "expected", "found", "after"]
+        show.table("Attacks", columns, rows, keep_whole=["expected"])
     if result.balance is not None:
         _show_books(show, result, result.balance)
     show.say()
@@ -130,13 +133,13 @@ def _show_books(show: Show, result: Result, balance: Balance) -> None:
     show.table("Books, counted by reading the topics", ["", "records"], rows)
     lag = "-" if result.last_lag_s is None else f"{result.last_lag_s:.1f} s"
     rows = [
-        ["leaves", f"{result.leaves:,} in {result.shards} trees"],
-        [
-            "anchors",
-            f"{result.confirmed} confirmed of {result.submitted}, the last {lag} after its checkpoint",
-        ],
+        ["trees", f"{result.shards:,}"],
+        ["leaves", f"{result.leaves:,}"],
+        ["anchors confirmed", f"{result.confirmed} of {result.submitted}"],
+        ["lag of the last one", lag],
         *([f"finding: {rule}", f"{n:,}"] for rule, n in sorted(result.findings.items())),
     ]
+    rows.append(["findings about devices that nobody attacked", f"{result.false_alarms:,}"])
     show.table("Log, anchors and findings", ["", ""], rows)
 
 

@@ -23,7 +23,7 @@ from pipeline.demo.report import Result
 from pipeline.demo.show import Show, Snapshot
 from pipeline.demo.tamper import TamperError, published_logs, tamper_with_copy
 from pipeline.demo.traffic import Traffic, schedule
-from pipeline.demo.verdicts import Verdict, clean_rejections, judge
+from pipeline.demo.verdicts import Verdict, clean_rejections, false_alarms, judge
 from pipeline.evidence import prove
 from pipeline.local.stack import LocalStack
 from pipeline.settings import PipelineError, Settings
@@ -168,6 +168,7 @@ class Demo:
             )
         self.result.verdicts = self._verdicts(observed, traffic)
         self.result.clean_rejected = clean_rejections(traffic.launched.values(), observed)
+        self.result.false_alarms = false_alarms(traffic.launched.values(), observed)
 
     def _await(
         self,

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
 from rich.live import Live
 from rich.markup import escape
@@ -12,7 +13,6 @@ from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.status import Status
 from rich.table import Table
-from rich.text import Text
 
 PLAIN_EVERY_S = 5.0
 MAX_WIDTH = 110
@@ -146,11 +146,25 @@ class Show:
         """Name something that is wrong."""
         self.say(f"  [red]{self.cross}[/] {escape(text)}")
 
-    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Print a table; the last column is right-aligned."""
-        table = Table(title=title, title_justify="left", title_style="bold", expand=False, pad_edge=False)
+    def table(
+        self,
+        title: str,
+        columns: Sequence[str],
+        rows: Sequence[Sequence[str]],
+        *,
+        keep_whole: Sequence[str] = (),
+    ) -> None:
+        """Print a table; the last column is right-aligned. Without column names it has no header.
+
+        Columns in `keep_whole` are never wrapped: others give way.
+        """
+        table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+        table.show_header = any(columns)
         for index, column in enumerate(columns):
-            table.add_column(column, justify="right" if index == len(columns) - 1 else "left")
+            last = index == len(columns) - 1
+            table.add_column(
+                column, justify="right" if last else "left", no_wrap=column in keep_whole or last
+            )
         for row in rows:
             table.add_row(*row)
         self.say()
@@ -212,10 +226,15 @@ def _panel(snapshot: Snapshot, dot: str) -> Panel:
         grid.add_row("attacks", f"{launched} of {planned} launched, {found} found")
     if snapshot.unwell:
         grid.add_row("[red]unwell[/]", escape(f" {dot} ".join(snapshot.unwell)))
-    bar = ProgressBar(total=snapshot.seconds, completed=snapshot.elapsed_s)
-    time_left = Text(f"{snapshot.elapsed_s:.0f} of {snapshot.seconds:.0f} s", style="dim")
+    bar = Table.grid(padding=(0, 1), expand=True)
+    bar.add_column(ratio=1)
+    bar.add_column(no_wrap=True, style="dim")
+    bar.add_row(
+        ProgressBar(total=snapshot.seconds, completed=snapshot.elapsed_s),
+        f"{snapshot.elapsed_s:.0f} of {snapshot.seconds:.0f} s",
+    )
     title = f"[bold]{snapshot.devices} monitors streaming[/]"
-    return Panel(Group(bar, time_left, grid), title=title, title_align="left", border_style="cyan")
+    return Panel(Group(bar, grid), title=title, title_align="left", border_style="cyan")
 
 
 def _line(snapshot: Snapshot) -> str:

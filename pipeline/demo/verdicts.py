@@ -119,3 +119,10 @@ def clean_rejections(launched: Iterable[LaunchedAttack], observed: Observed) -> 
     }
     with observed.lock:
         return {s: r.reason for s, r in observed.rejections.items() if s not in meant}
+
+
+def false_alarms(launched: Iterable[LaunchedAttack], observed: Observed) -> int:
+    """Count findings that were opened about devices which no attack touched."""
+    victims = {attack.device_id for attack in launched}
+    with observed.lock:
+        return sum(count for device, count in observed.opened_about.items() if device not in victims)

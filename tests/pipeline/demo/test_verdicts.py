@@ -4,10 +4,10 @@ import random
 
 import pytest
 
-from loadtests.attacks import ATTACKS, Attack
+from loadtests.attacks import ATTACKS
 from pipeline.demo.observed import Observed, SeenFinding, SeenRejection
 from pipeline.demo.traffic import LaunchedAttack, schedule
-from pipeline.demo.verdicts import Verdict, clean_rejections, judge
+from pipeline.demo.verdicts import Verdict, clean_rejections, false_alarms, judge
 
 BY_NAME = {attack.name: attack for attack in ATTACKS}
 SOURCE, OTHER = "device.telemetry.raw/1/10", "device.telemetry.raw/1/11"
@@ -110,5 +110,7 @@ def test_the_schedule_repeats_by_seed_and_begins_slow_attacks_early() -> None:
     assert schedule(random.Random(4), 60.0) != planned
 
 
-def test_names_are_attacks() -> None:
-    assert all(isinstance(attack, Attack) for attack in BY_NAME.values())
+def test_findings_about_devices_that_nobody_attacked_are_counted() -> None:
+    observed = Observed()
+    observed.opened_about.update({DEVICE: 2, "did:key:bystander": 3})
+    assert false_alarms([launched("replay")], observed) == 3
