@@ -8,7 +8,13 @@ import pytest
 from pipeline import topics
 from pipeline.authority import NewKey
 from pipeline.identity import create_identity
-from schemas.envelope import MAX_ENVELOPE_BYTES, PayloadKind, Signature, SignedEnvelope
+from schemas.envelope import (
+    MAX_ENVELOPE_BYTES,
+    PayloadKind,
+    Signature,
+    SignedEnvelope,
+    decode_envelope,
+)
 from schemas.partition import partition_of
 from schemas.records import decode_finding
 from tests.kit.deployment import Deployment, Device, wait_for
@@ -79,8 +85,6 @@ def test_a_record_at_the_brokers_size_limit_costs_one_rejection(deployment: Depl
 def test_signature_of_wrong_length_is_one_rejection(deployment: Deployment) -> None:
     device = deployment.enroll()
     payload = device.telemetry()
-    from schemas.envelope import decode_envelope
-
     good = decode_envelope(payload)
     short = SignedEnvelope(good.payload, (Signature("k1", good.signatures[0].signature[:63]),))
     extra = SignedEnvelope(good.payload, (*good.signatures, Signature("did:key:zNobody#k1", bytes(64))))
@@ -184,3 +188,20 @@ def test_kinds_do_not_wait_for_each_other_and_count_apart(deployment: Deployment
     ]
     with deployment.ingesting():
         assert deployment.verdicts(sources) == ["accepted"] * 3
+
+
+def test_two_workers_share_the_partitions_and_judge_each_record_once(deployment: Deployment) -> None:
+    devices = [deployment.enroll() for _ in range(6)]
+
+    def send_round() -> list[str]:
+        return [deployment.send(device, device.telemetry()) for device in devices for _ in range(5)]
+
+    with deployment.ingesting(slot=0):
+        sources = send_round()
+        deployment.verdicts(sources)
+        with deployment.ingesting(slot=1) as second:
+            wait_for(lambda: second._assigned, "the second worker gets partitions")
+            sources += send_round()
+            deployment.verdicts(sources)
+        sources += send_round()
+        assert deployment.verdicts(sources) == ["accepted"] * len(sources)
