@@ -15,6 +15,7 @@ from schemas.errors import EnvelopeError
 MAX_READINGS = 256
 MAX_TEXT = 512
 MAX_SEQUENCE = 2**62
+MAX_CODE = 2**31 - 1
 EVENT_KINDS = (PayloadKind.TELEMETRY, PayloadKind.ACCESS, PayloadKind.LIFECYCLE)
 
 _TEXT_FIELDS = {
@@ -70,6 +71,10 @@ def _check_readings(codes: list[int], values: list[float]) -> None:
         raise EnvelopeError(message)
     if len(codes) > MAX_READINGS:
         message = f"{len(codes)} readings, allowed are {MAX_READINGS}"
+        raise EnvelopeError(message)
+    # Avro's int has 32 bits, but not every decoder minds.
+    if codes and not (min(codes) >= 0 and max(codes) <= MAX_CODE):
+        message = f"a code is not between 0 and {MAX_CODE}"
         raise EnvelopeError(message)
     # One pass in C for the common case: a sum is finite iff no part is NaN or infinite (or it overflows).
     if not math.isfinite(sum(values)):

@@ -6,14 +6,15 @@ header's value may be null. The epoch log's leaf is the signed checkpoint inside
 """
 
 import base64
-import binascii
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from schemas.errors import FormatError
+from schemas.note import NoteError, decode_base64
 from schemas.records import Headers
+from schemas.strictjson import is_unicode, load_object
 
 FORMAT = "attestream-evidence/v1"
 MAX_EVIDENCE_BYTES = 8 << 20
@@ -105,12 +106,12 @@ def parse_evidence(data: bytes) -> Evidence:
     if len(data) > MAX_EVIDENCE_BYTES:
         raise EvidenceError(f"evidence file of {len(data)} bytes is above the limit of {MAX_EVIDENCE_BYTES}")
     try:
-        document = json.loads(data)
-    except (ValueError, RecursionError) as error:
+        document = load_object(data)
+    except ValueError as error:
         raise EvidenceError(f"evidence file is not JSON: {error}") from error
     top = _Members(document, "evidence")
     if top.text("format") != FORMAT:
-        raise EvidenceError(f"format is {document['format']!r}, expected {FORMAT!r}")
+        raise EvidenceError(f"format is {document['format'][:64]!a}, expected {FORMAT!r}")
     record = _Members(document.get("record"), "record")
     anchor = document.get("anchor")
     return Evidence(
@@ -158,8 +159,7 @@ class _Members:
         value = self._found.get(name)
         if not isinstance(value, str):
             raise EvidenceError(f"{self._where}.{name} is not a text")
-        # A lone surrogate is JSON, but no text that could have been hashed or signed.
-        if any(0xD800 <= ord(c) <= 0xDFFF for c in value):
+        if not is_unicode(value):
             raise EvidenceError(f"{self._where}.{name} is not Unicode text")
         return value
 
@@ -202,12 +202,9 @@ def _text(data: bytes | None) -> str | None:
 def _decode(value: object, where: str) -> bytes | None:
     if value is None:
         return None
+    if not isinstance(value, str):
+        raise EvidenceError(f"{where} is not base64 text")
     try:
-        if not isinstance(value, str):
-            raise EvidenceError(f"{where} is not base64 text")
-        data = base64.b64decode(value, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise EvidenceError(f"{where} is not base64") from error
-    if _text(data) != value:
-        raise EvidenceError(f"{where} is not canonical base64")
-    return data
+        return decode_base64(value, where)
+    except NoteError as error:
+        raise EvidenceError(str(error)) from error
