@@ -15,6 +15,7 @@ from rich.status import Status
 from rich.table import Table
 
 PLAIN_EVERY_S = 5.0
+PLAIN_UPDATE_EVERY_S = 1.0
 MAX_WIDTH = 110
 
 
@@ -55,7 +56,7 @@ class Phase:
         """Lines of markup that stand below it."""
         self.failed = False
         self._status: Status | None = None
-        self._said = ""
+        self._said, self._said_s = "", 0.0
 
     def update(self, text: str) -> None:
         """Say what is being waited for."""
@@ -64,9 +65,9 @@ class Phase:
                 self._status = self._show.console.status(self._title)
                 self._status.start()
             self._status.update(f"{self._title}: [dim]{escape(text)}[/]")
-        elif text != self._said:
+        elif text != self._said and time.monotonic() - self._said_s >= PLAIN_UPDATE_EVERY_S:
             self._show.say(f"    {escape(text)}")
-        self._said = text
+            self._said, self._said_s = text, time.monotonic()
 
     def fail(self, why: str) -> None:
         """Say that it did not succeed; the demo goes on."""
@@ -90,7 +91,6 @@ class Show:
         self.live = found.is_terminal
         unicode = "utf" in found.encoding.lower()
         self.tick, self.cross, self.dot = ("✓", "✗", "·") if unicode else ("ok", "FAILED", "-")
-        self._said_s = 0.0
 
     def say(self, text: str = "") -> None:
         """Print a line of markup."""

@@ -27,6 +27,7 @@ from schemas.events import decode_event
 from schemas.mdc import BY_NAME
 from schemas.partition import partition_of
 from schemas.signing import SigningIdentity
+from tests.kit.deployment import Deployment
 
 TELEMETRY, ACCESS = PayloadKind.TELEMETRY, PayloadKind.ACCESS
 HR, SPO2 = BY_NAME["hr"].code, BY_NAME["spo2"].code
@@ -279,10 +280,8 @@ def test_counters_of_another_device_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def deployed(kafka: str, tmp_path: Path) -> Settings:
-    settings = Settings(data_dir=tmp_path / "data", bootstrap_servers=kafka)
-    topics.apply(clients.admin(settings), settings)
-    return settings
+def deployed(deployment: Deployment) -> Settings:
+    return deployment.settings
 
 
 def job(tmp_path: Path, text: str, kind: PayloadKind = TELEMETRY) -> SendJob:
@@ -352,16 +351,8 @@ def test_a_send_that_breaks_off_leads_to_a_new_boot(deployed: Settings, tmp_path
 
 def test_the_command_tells_what_it_sent(deployed: Settings, tmp_path: Path) -> None:
     task = job(tmp_path, "HR,SpO2\n60,97\n,\n")
-    alone = """
-import typer
-from pipeline.cli import send
-app = typer.Typer()
-app.callback()(lambda: None)
-send.register(app)
-app()
-"""
-    command = [sys.executable, "-c", alone, "send", str(task.path),
-               "--device", str(task.key_file), "--data-dir", str(tmp_path / "data"),
+    command = [sys.executable, "-m", "pipeline.cli.main", "send", str(task.path),
+               "--device", str(task.key_file), "--data-dir", str(deployed.data_dir),
                "--bootstrap-servers", deployed.bootstrap_servers]  # fmt: skip
     environment = {k: v for k, v in os.environ.items() if not k.startswith("ATTESTREAM_")}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
