@@ -17,10 +17,7 @@ help:
 
 $(READY): requirements.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "attestream needs Python 3.11, 3.12 or 3.13 on the PATH" >&2; exit 1; }
-	@echo "building $(VENV) from requirements.txt with $(PYTHON) (about a minute, once)"
-	@$(PYTHON) -m venv --clear $(VENV)
-	@$(BIN)/python -m pip install --progress-bar on --disable-pip-version-check --require-hashes -r requirements.txt -q
-	@$(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -q -e .
+	@$(PYTHON) deploy/environment.py $(VENV) requirements.txt
 	@touch $@
 
 demo: $(READY)
