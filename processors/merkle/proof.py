@@ -89,7 +89,7 @@ def verify_consistency(
     old_size: int, old_root: bytes, new_size: int, new_root: bytes, proof: Sequence[bytes]
 ) -> None:
     """Accept that tree `(old_size, old_root)` is a prefix of `(new_size, new_root)`, else `ProofError`."""
-    if old_size == new_size:
+    if old_size == new_size and old_size:
         if proof or old_root != new_root:
             raise ProofError(f"two trees of {old_size} leaves have different roots, or a proof between them")
         return
