@@ -5,7 +5,7 @@ entries [0, offset). A version other than the last + 1 is ignored, so that an ol
 replayed after a revocation.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from blake3 import blake3
@@ -19,7 +19,12 @@ from schemas.errors import FormatError
 from schemas.trust import TrustRoot
 
 MAX_IGNORED = 10_000
-"""Ignored entries are kept for reporting; whoever floods the topic does not fill our memory."""
+"""So many ignored entries are kept for reporting, the newest: a flood neither fills our memory nor hides
+what comes after it."""
+MAX_SHOWN_TEXT = 500
+"""Texts of an ignored entry are somebody's claims, up to an envelope long."""
+MAX_SUBJECT = 512
+"""A longer one could not be the `device_id` of an event."""
 
 
 @dataclass(slots=True)
@@ -55,7 +60,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class IgnoredEntry:
-    """An entry that broke a rule, to be reported."""
+    """An entry that broke a rule, to be reported; `source` says where it stands, without its bytes."""
 
     source: RawRecord
     detail: str
@@ -78,6 +83,8 @@ class Registry:
         self.offset = 0
         """Position: everything below was applied or ignored."""
         self.ignored: list[IgnoredEntry] = []
+        self.forgotten_before = 0
+        """Entries below this offset that were ignored are listed no longer; 0 while all are."""
 
     def __len__(self) -> int:
         return len(self._subjects)
@@ -103,9 +110,14 @@ class Registry:
             self._check_signatures(envelope)
             self._apply_entry(entry, blake3(envelope.payload).digest(), record.offset)
         except FormatError as error:
-            if len(self.ignored) < MAX_IGNORED:
-                self.ignored.append(IgnoredEntry(record, str(error), subject))
+            self._ignore(record, str(error), subject)
         self.offset = record.offset + 1
+
+    def _ignore(self, record: RawRecord, detail: str, subject: str) -> None:
+        place = replace(record, key=None, value=None, headers=())
+        self.ignored.append(IgnoredEntry(place, detail[:MAX_SHOWN_TEXT], subject[:MAX_SHOWN_TEXT]))
+        if len(self.ignored) > MAX_IGNORED:
+            self.forgotten_before = self.ignored.pop(0).source.offset + 1
 
     def _check_signatures(self, envelope: SignedEnvelope) -> None:
         names = {signature.key_id for signature in envelope.signatures}
@@ -113,8 +125,10 @@ class Registry:
         if unknown:
             message = f"signed by {unknown[0]!r}, which is no authority of the trust root"
             raise EntryError(message)
-        if len(names) < self._trust.authority_threshold:
-            message = f"{len(names)} authorities signed, {self._trust.authority_threshold} must"
+        # Keys, not names: one key under two names is one authority.
+        signers = len({self._trust.authorities[name] for name in names})
+        if signers < self._trust.authority_threshold:
+            message = f"{signers} authorities signed, {self._trust.authority_threshold} must"
             raise EntryError(message)
         signed = pae(self._prefix, envelope.payload)
         valid = verify_batch(
@@ -128,6 +142,9 @@ class Registry:
 
     def _apply_entry(self, entry: dict[str, Any], digest: bytes, offset: int) -> None:
         did, action = entry["subject"], entry["action"]
+        if not did.startswith("did:") or "#" in did or len(did) > MAX_SUBJECT:
+            message = f"subject {did[:64]!r} is not a DID of at most {MAX_SUBJECT} characters"
+            raise EntryError(message)
         known = self._subjects.get(did)
         last_version, last_digest = (known.version, known.entry_digest) if known else (0, b"")
         if entry["version"] != last_version + 1:
@@ -188,4 +205,6 @@ def _revoke(subject: Subject, entry: dict[str, Any], offset: int) -> None:
         raise EntryError(message)
     if key.revoked_at is None:
         key.revoked_at = offset
-    key.compromised_since_us = entry["compromised_since"]
+    marks = (key.compromised_since_us, entry["compromised_since"])
+    # A later entry may widen the doubt, not lift it.
+    key.compromised_since_us = min((mark for mark in marks if mark is not None), default=None)
