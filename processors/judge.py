@@ -84,11 +84,13 @@ class Judge:
         """Judge a batch in offset order; touched states are marked in `states`."""
         outcome = admit(self._verdicts(batch), states.state_of)
         outcome.findings += self.detectors.process(outcome.accepted, states.detectors_of)
-        last_of = {item.event.device_id: item for item in outcome.accepted}
-        for device_id, item in last_of.items():
+        first_of: dict[str, VerifiedEvent] = {}  # the first ends a silence
+        for item in outcome.accepted:
+            first_of.setdefault(item.event.device_id, item)
+        for device_id, item in first_of.items():
             state = states.state_of(device_id)
             if self._silence is not None:
-                states.last_append_ms[device_id] = item.source.append_ms
+                states.last_append_ms[device_id] = state.last_append_ms
                 if state.silent_since_ms:
                     back = item.source
                     outcome.findings.append(
