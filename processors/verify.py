@@ -59,10 +59,10 @@ def verify(evidence: Evidence, trust: TrustRoot) -> Verdict:
     verdict = Verdict()
     steps: tuple[tuple[str, Callable[[], str]], ...] = (
         ("record", check.record),
-        ("leaf in shard", check.leaf_in_shard),
         ("shard checkpoint", check.shard_checkpoint),
-        ("shard in epoch log", check.shard_in_epoch_log),
+        ("leaf in shard", check.leaf_in_shard),
         ("epoch checkpoint", check.epoch_checkpoint),
+        ("shard in epoch log", check.shard_in_epoch_log),
         ("ledger receipt", check.receipt),
     )
     for name, step in steps:
@@ -75,15 +75,33 @@ def verify(evidence: Evidence, trust: TrustRoot) -> Verdict:
     return verdict
 
 
+@dataclass(frozen=True, slots=True)
+class _Proof:
+    """A proof and its checkpoint, whose signature was verified."""
+
+    proof: TlogProof
+    note: bytes
+    checkpoint: Checkpoint
+
+    def include(self, entry: bytes) -> None:
+        verify_inclusion(
+            leaf_hash(entry),
+            self.proof.index,
+            self.checkpoint.size,
+            list(self.proof.hashes),
+            self.checkpoint.root,
+        )
+
+
 class _Check:
+    """The steps in their order; a later one may use what an earlier one has opened."""
+
     def __init__(self, evidence: Evidence, trust: TrustRoot) -> None:
         self._evidence, self._trust = evidence, trust
         record = evidence.record
         self._origin = f"{trust.log_name}/{record.topic}/{record.partition}"
-        self._shard_proof: TlogProof | None = None
-        self._shard: Checkpoint | None = None
-        self._epoch_proof: TlogProof | None = None
-        self._epoch: Checkpoint | None = None
+        self._shard: _Proof
+        self._epoch: _Proof
 
     def record(self) -> str:
         record = self._evidence.record
@@ -98,35 +116,33 @@ class _Check:
             raise VerificationError("offset or timestamp of the record is not the leaf's")
         return f"{record.topic}[{record.partition}] at {record.offset} is what its leaf was made of"
 
-    def leaf_in_shard(self) -> str:
-        self._shard_proof = parse_tlog_proof(self._evidence.shard_proof)
-        note = format_note(self._shard_proof.checkpoint)
-        self._shard = open_checkpoint(note, log_key(self._origin, self._trust.log_key)).checkpoint
-        self._include(self._evidence.leaf, self._shard_proof, self._shard)
-        return f"leaf {self._shard_proof.index} of {self._shard.size} in {self._origin}"
-
     def shard_checkpoint(self) -> str:
+        self._shard = self._open(self._evidence.shard_proof, self._origin)
         return f"signed by the log key of {self._trust.log_name} for {self._origin}"
 
-    def shard_in_epoch_log(self) -> str:
-        if self._shard_proof is None:
-            raise VerificationError("no shard checkpoint")
-        self._epoch_proof = parse_tlog_proof(self._evidence.epoch_proof)
-        note = format_note(self._epoch_proof.checkpoint)
-        self._epoch = open_checkpoint(note, log_key(self._trust.log_name, self._trust.log_key)).checkpoint
-        self._include(format_note(self._shard_proof.checkpoint), self._epoch_proof, self._epoch)
-        return f"that checkpoint is entry {self._epoch_proof.index} of {self._epoch.size} in the epoch log"
+    def leaf_in_shard(self) -> str:
+        shard = self._shard
+        shard.include(self._evidence.leaf)
+        return f"leaf {shard.proof.index} of {shard.checkpoint.size} in {self._origin}"
 
     def epoch_checkpoint(self) -> str:
+        self._epoch = self._open(self._evidence.epoch_proof, self._trust.log_name)
         return f"signed by the log key of {self._trust.log_name}: one root for all shards"
 
+    def shard_in_epoch_log(self) -> str:
+        epoch = self._epoch
+        epoch.include(self._shard.note)
+        return f"that checkpoint is entry {epoch.proof.index} of {epoch.checkpoint.size} in the epoch log"
+
     def receipt(self) -> str:
-        anchor, epoch = self._evidence.anchor, self._epoch
-        if anchor is None or epoch is None:
+        anchor, epoch = self._evidence.anchor, self._epoch.checkpoint
+        if anchor is None:
             return "none in this file"
         if (anchor.tree_size, anchor.root) != (epoch.size, epoch.root):
             raise VerificationError("the receipt is of another epoch-log root than the proof's")
         expected = self._trust.ledger
+        if expected.kind and anchor.ledger != expected.kind:
+            raise VerificationError(f"ledger {anchor.ledger}, the trust file says {expected.kind}")
         if expected.topic and anchor.topic != expected.topic:
             raise VerificationError(f"ledger topic {anchor.topic}, the trust file says {expected.topic}")
         if expected.payer and anchor.payer != expected.payer:
@@ -157,6 +173,8 @@ class _Check:
             return False
         return True
 
-    @staticmethod
-    def _include(entry: bytes, proof: TlogProof, checkpoint: Checkpoint) -> None:
-        verify_inclusion(leaf_hash(entry), proof.index, checkpoint.size, list(proof.hashes), checkpoint.root)
+    def _open(self, data: bytes, origin: str) -> _Proof:
+        proof = parse_tlog_proof(data)
+        note = format_note(proof.checkpoint)
+        signed = open_checkpoint(note, log_key(origin, self._trust.log_key))
+        return _Proof(proof, note, signed.checkpoint)
