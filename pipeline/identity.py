@@ -5,10 +5,10 @@ does: a key that somebody may have copied proves nothing.
 """
 
 import base64
-import binascii
 import json
 import os
 import stat
+import tempfile
 from pathlib import Path
 
 from pipeline.settings import UsageError
@@ -26,7 +26,10 @@ def create_identity(key_id: str, seed: bytes | None = None) -> SigningIdentity:
 
 
 def save_identity(path: Path, identity: SigningIdentity) -> None:
-    """Write a new key file, durably and with mode 0600; raises UsageError where one exists."""
+    """Write a new key file, durably and with mode 0600; raises UsageError where one exists.
+
+    It appears whole or not at all: an empty file after a crash would block the way for good.
+    """
     document = {
         "did": identity.did,
         "key_id": identity.key_id,
@@ -34,13 +37,27 @@ def save_identity(path: Path, identity: SigningIdentity) -> None:
     }
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        # mkstemp makes it 0600 from the start.
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                json.dump(document, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.link(temporary, path)  # a rename would replace a key that exists
+        finally:
+            Path(temporary).unlink()
+        _sync_folder(path.parent)
     except OSError as error:
         raise UsageError(f"cannot write the key file {path}: {error.strerror}") from error
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump(document, file)
-        file.flush()
-        os.fsync(file.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def load_identity(path: Path) -> SigningIdentity:
@@ -57,7 +74,7 @@ def load_identity(path: Path) -> SigningIdentity:
         document = json.loads(data)
         seed = base64.b64decode(document["seed"], validate=True)
         identity = SigningIdentity(str(document["did"]), str(document["key_id"]), seed)
-    except (ValueError, KeyError, TypeError, binascii.Error) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UsageError(f"{path} is not a key file") from error
     if len(identity.seed) != SEED_BYTES:
         raise UsageError(f"{path} does not hold a {SEED_BYTES}-byte seed")
@@ -67,5 +84,9 @@ def load_identity(path: Path) -> SigningIdentity:
 def load_or_create(path: Path, key_id: str) -> SigningIdentity:
     """Read a key file, or write a new key there."""
     if not path.exists():
-        save_identity(path, create_identity(key_id))
+        try:
+            save_identity(path, create_identity(key_id))
+        except UsageError:
+            if not path.exists():  # else another process was faster, and its key is the one
+                raise
     return load_identity(path)

@@ -9,7 +9,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.identity import load_or_create
+from pipeline.identity import load_identity, load_or_create
 from pipeline.settings import Settings, UsageError
 from schemas.errors import FormatError
 from schemas.signing import SigningIdentity
@@ -44,13 +44,29 @@ def load_trust(path: Path) -> TrustRoot:
 
 
 def log_identity(settings: Settings) -> SigningIdentity:
-    """Return the key that signs checkpoints; made on first use."""
-    return load_or_create(key_path(settings, "log"), "log")
+    """Return the key that signs checkpoints; made before the trust file that names it, never after."""
+    path = key_path(settings, "log")
+    if not trust_path(settings).exists():
+        return load_or_create(path, "log")
+    identity = load_identity(path)
+    if identity.public_key != load_trust(trust_path(settings)).log_key:
+        raise UsageError(
+            f"{path} is not the log key of {trust_path(settings)}: nobody would believe its checkpoints"
+        )
+    return identity
 
 
 def authority_identity(settings: Settings) -> SigningIdentity:
-    """Return the local authority that signs registry entries; made on first use."""
-    return load_or_create(key_path(settings, "authority"), AUTHORITY_KEY_ID)
+    """Return the local authority that signs registry entries; made before the trust file that names it."""
+    path = key_path(settings, "authority")
+    if not trust_path(settings).exists():
+        return load_or_create(path, AUTHORITY_KEY_ID)
+    identity = load_identity(path)
+    if load_trust(trust_path(settings)).authorities.get(identity.key_id) != identity.public_key:
+        raise UsageError(
+            f"{path} is not an authority of {trust_path(settings)}: its entries would be ignored"
+        )
+    return identity
 
 
 def init_local(settings: Settings) -> None:
