@@ -1,0 +1,125 @@
+"""From the anchor stage's outbox to `log.anchors`: at least once, in order, the same bytes each time.
+
+Never waits for Kafka: an outage there delays what is said about anchors, not the anchors.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from confluent_kafka import KafkaError, KafkaException, Message
+
+from pipeline import kafka
+from pipeline.anchorrecords import CONFIRMED, Anchored
+from pipeline.anchorstore import AnchorStore
+from pipeline.epochlog import EpochLog
+from pipeline.kafkaread import read_all
+from pipeline.settings import Settings
+from pipeline.topics import ANCHORS
+from schemas.checkpoint import SignedCheckpoint
+from schemas.codec import CODEC
+from schemas.errors import FormatError
+
+CLOSE_WAIT_S = 2.0
+
+
+class Announcer:
+    """Hands records of the outbox to Kafka, and strikes out what is acknowledged."""
+
+    def __init__(self, settings: Settings, store: AnchorStore) -> None:
+        self._store = store
+        self._producer = kafka.producer(settings)
+        self._handed_over = 0
+        self._waiting: set[int] = set()
+        self.trouble: str | None = None
+        """Why Kafka did not take a record, while that is so."""
+
+    def send(self) -> None:
+        """Hand over what is new and take acknowledgements; returns at once.
+
+        Raises KafkaException when the producer can never send again.
+        """
+        for number, record in self._store.outbox(after=self._handed_over):
+            self._producer.produce(
+                ANCHORS,
+                key=record.key,
+                value=record.value,
+                partition=0,
+                on_delivery=self._taken(number),
+            )
+            self._handed_over = number
+            self._waiting.add(number)
+        self._producer.poll(0)
+
+    @property
+    def waiting(self) -> int:
+        """How many records Kafka has not acknowledged."""
+        return len(self._waiting)
+
+    def close(self) -> None:
+        """Give what is on its way a moment; what is not acknowledged goes again after the next start."""
+        deadline_s = time.monotonic() + CLOSE_WAIT_S
+        while self._waiting and time.monotonic() < deadline_s:
+            self._producer.poll(0.1)
+        self._producer.purge()
+
+    def _taken(self, number: int) -> Callable[[KafkaError | None, Message], None]:
+        def on_delivery(error: KafkaError | None, _message: Message) -> None:
+            self._waiting.discard(number)
+            if error is None:
+                self.trouble = None
+                # A crash before this repeats the record after the start: equal bytes, which harm nobody.
+                self._store.acknowledged(number)
+                return
+            self.trouble = error.str()
+            if error.fatal():
+                raise KafkaException(error)
+            # From here on again, in order; records behind it that arrive now are then repeated.
+            self._handed_over = min(self._handed_over, number - 1)
+
+        return on_delivery
+
+
+@dataclass(frozen=True, slots=True)
+class FoundNote:
+    """The signed checkpoint of an anchor that stands on the ledger but not in the database."""
+
+    signed: SignedCheckpoint
+    transaction_id: str = ""
+    """Empty where unknown."""
+    is_confirmed: bool = False
+    """CONFIRMED was said of it already."""
+
+
+def find_note(
+    settings: Settings,
+    anchored: Anchored,
+    epoch_log: EpochLog,
+) -> FoundNote | None:
+    """Look for an anchor's signed checkpoint in `log.anchors`, then at the published one; None: nowhere.
+
+    Reads the whole topic: it is for a database that was lost.
+    """
+    found: FoundNote | None = None
+    for record in read_all(settings, ANCHORS):
+        try:
+            said = CODEC.decode("anchor", record.value or b"")
+            if said["tree_size"] != anchored.tree_size:
+                continue
+            note = FoundNote(
+                epoch_log.verify(said["checkpoint"]), said["transaction_id"], said["status"] == CONFIRMED
+            )
+        except FormatError:
+            continue  # not of our making, so it says nothing
+        if _is_of(note.signed, anchored):
+            found = note
+            if note.is_confirmed:
+                break
+    if found is not None:
+        return found
+    published = epoch_log.published()
+    return FoundNote(published) if published is not None and _is_of(published, anchored) else None
+
+
+def _is_of(signed: SignedCheckpoint, anchored: Anchored) -> bool:
+    return (signed.checkpoint.size, signed.checkpoint.root) == (anchored.tree_size, anchored.root)
