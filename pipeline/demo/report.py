@@ -118,8 +118,9 @@ def show_result(show: Show, result: Result) -> None:
     if not failures:
         attacks = f"all {len(result.verdicts)} attacks were found, " if result.verdicts else ""
         show.say(
-            f"[bold green]{show.tick} It holds:[/] {attacks}no clean event was rejected, the books balance, "
-            f"{result.confirmed} anchors are confirmed."
+            f"[bold]It holds:[/] {attacks}no clean event was rejected, the books balance, "
+            f"{result.confirmed} anchors are confirmed.",
+            mark=show.mark(good=True),
         )
 
 

@@ -213,12 +213,10 @@ class Demo:
             verdict = verify(evidence, trust)
             self.result.evidence_verified = verdict.holds and evidence.anchor is not None
             phase.outcome = f"{len(file):,} bytes of evidence and the trust file suffice"
-            phase.notes += [
-                f"{self.show.mark(good=s.holds)} {escape(f'{s.name}: {s.detail}')}" for s in verdict.steps
-            ]
-            phase.notes += [
-                f"[dim]{self.show.dot} not proven: {escape(text)}[/]" for text in verdict.not_proven
-            ]
+            for step in verdict.steps:
+                phase.notes.append((self.show.mark(good=step.holds), escape(f"{step.name}: {step.detail}")))
+            for text in verdict.not_proven:
+                phase.notes.append((self.show.dot, f"[dim]not proven: {escape(text)}[/]"))
             if not self.result.evidence_verified:
                 phase.fail("it does not hold" if not verdict.holds else "it has no anchor")
 

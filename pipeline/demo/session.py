@@ -74,7 +74,9 @@ def keep_up(settings: Settings, show: Show) -> None:
     stack = LocalStack(settings, detached=True)
     _start(stack, show, "Bringing the stack up again, to stay")
     where = f"--data-dir {settings.data_dir}"
-    show.say(f"  look at it   attestream status {where}\n  take it down attestream down {where}")
+    show.say(f"look at it    attestream status {where}", indent=2)
+    show.say(f"see alerts    attestream tail alerts {where}", indent=2)
+    show.say(f"take it down  attestream down {where}", indent=2)
 
 
 def _start(stack: LocalStack, show: Show, title: str = "Starting Kafka, the ledger and the stages") -> None:

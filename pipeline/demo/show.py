@@ -6,13 +6,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.markup import escape
+from rich.padding import Padding
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.status import Status
 from rich.table import Table
+from rich.text import Text
 
 PLAIN_EVERY_S = 5.0
 PLAIN_UPDATE_EVERY_S = 1.0
@@ -52,8 +54,8 @@ class Phase:
         self._show, self._title = show, title
         self.outcome = ""
         """What came of it, told beside the tick."""
-        self.notes: list[str] = []
-        """Lines of markup that stand below it."""
+        self.notes: list[tuple[str, str]] = []
+        """Lines that stand below it: mark, and text in markup."""
         self.failed = False
         self._status: Status | None = None
         self._said, self._said_s = "", 0.0
@@ -66,7 +68,7 @@ class Phase:
                 self._status.start()
             self._status.update(f"{self._title}: [dim]{escape(text)}[/]")
         elif text != self._said and time.monotonic() - self._said_s >= PLAIN_UPDATE_EVERY_S:
-            self._show.say(f"    {escape(text)}")
+            self._show.say(escape(text), indent=4)
             self._said, self._said_s = text, time.monotonic()
 
     def fail(self, why: str) -> None:
@@ -92,9 +94,17 @@ class Show:
         unicode = "utf" in found.encoding.lower()
         self.tick, self.cross, self.dot = ("✓", "✗", "·") if unicode else ("ok", "FAILED", "-")
 
-    def say(self, text: str = "") -> None:
-        """Print a line of markup."""
-        self.console.print(text, soft_wrap=True)
+    def say(self, text: str = "", *, mark: str = "", indent: int = 0) -> None:
+        """Print a line of markup, behind a mark; a terminal wraps it by words, a file keeps it whole."""
+        if not self.live:
+            self.console.print(" " * indent + f"{mark} {text}".lstrip(), soft_wrap=True)
+            return
+        line: RenderableType = Text.from_markup(text)
+        if mark:
+            grid = Table.grid(padding=(0, 1))
+            grid.add_row(mark, line)
+            line = grid
+        self.console.print(Padding(line, (0, 0, 0, indent)))
 
     def intro(self, devices: int, seconds: float, attacks: int, data_dir: str) -> None:
         """Say what is going to happen."""
@@ -118,25 +128,25 @@ class Show:
         phase = Phase(self, title)
         resumed, begun_s = begun_s is not None, begun_s or time.monotonic()
         if not self.live and not resumed:
-            self.say(f"[dim]..[/] {title}")
+            self.say(title, mark="[dim]..[/]")
         try:
             yield phase
         except BaseException:
             phase.end()
-            self.say(f"[red]{self.cross}[/] {title}")
+            self.say(title, mark=self.mark(good=False))
             raise
         phase.end()
         outcome = f": {escape(phase.outcome)}" if phase.outcome else ""
         took = f" [dim]({time.monotonic() - begun_s:.1f} s)[/]"
-        self.say(f"{self.mark(good=not phase.failed)} {title}{outcome}{took}")
-        for note in phase.notes:
-            self.say(f"    {note}")
+        self.say(f"{title}{outcome}{took}", mark=self.mark(good=not phase.failed))
+        for mark, note in phase.notes:
+            self.say(note, mark=mark, indent=4)
 
     @contextmanager
     def board(self, title: str) -> Iterator["Board"]:
         """Show figures while the stream runs."""
         if not self.live:
-            self.say(f"[dim]..[/] {title}")
+            self.say(title, mark="[dim]..[/]")
             yield Board(self, None)
             return
         with Live(console=self.console, refresh_per_second=8, transient=True) as live:
@@ -144,7 +154,7 @@ class Show:
 
     def fault(self, text: str) -> None:
         """Name something that is wrong."""
-        self.say(f"  [red]{self.cross}[/] {escape(text)}")
+        self.say(escape(text), mark=self.mark(good=False), indent=2)
 
     def table(
         self,

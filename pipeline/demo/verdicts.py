@@ -7,7 +7,7 @@ cite, so silence is recognised by device, and its latency counts from the moment
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from loadtests.attacks import SILENCE
+from loadtests.attacks import ATTACKS, SILENCE
 from pipeline.demo.observed import Observed, SeenFinding, SeenRejection
 from pipeline.demo.traffic import LaunchedAttack
 
@@ -38,11 +38,11 @@ def judge(
     last_telemetry_s: Mapping[str, float],
     silence_after_s: float,
 ) -> list[Verdict]:
-    """Judge each attack by what was observed so far, in the order in which they were launched."""
+    """Judge each attack by what was observed so far, in the order of the list of attacks."""
     with observed.lock:
         rejections, findings = dict(observed.rejections), list(observed.findings)
     verdicts = []
-    for under_way in launched:
+    for under_way in sorted(launched, key=lambda each: ATTACKS.index(each.attack)):
         # A copy: the stream's thread may be adding deliveries right now.
         attack = replace(under_way, delivered=dict(under_way.delivered))
         deadline_s = None

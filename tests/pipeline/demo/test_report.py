@@ -112,7 +112,7 @@ def test_what_one_sees_fits_the_width(width: int, *, terminal: bool) -> None:
     show.intro(50, 60.0, 16, "/data")
     with show.phase("Waiting") as phase:
         phase.update("for [nothing] in particular")
-        phase.notes.append("a note")
+        phase.notes.append(("-", "a note"))
     with show.board("Streaming") as board:
         board.update(SNAPSHOT)
     result = replace(good(), verdicts=[*good().verdicts[:-1], verdict("x", "y")])
