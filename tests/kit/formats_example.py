@@ -1,0 +1,284 @@
+"""The worked example of docs/formats.md, made by the product's own code from three fixed seeds.
+
+`blocks()` gives every labelled code block; `regenerate_formats` writes them into the document.
+"""
+
+import struct
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from anchors.hcs27 import AnchorMessage, TreeHead, build_anchor
+from pipeline.shard import origin_of
+from pipeline.shardlist import shard_list
+from pipeline.topics import CHECKPOINTS, EVENTS, TELEMETRY_RAW
+from processors.merkle.hashing import leaf_hash, node_hash
+from schemas.checkpoint import Checkpoint, log_key, sign_checkpoint
+from schemas.codec import CODEC
+from schemas.did import encode_did_key
+from schemas.ed25519 import public_key
+from schemas.envelope import PayloadKind, Signature, SignedEnvelope, pae, pae_prefix, payload_type
+from schemas.evidence import Evidence, EvidenceRecord
+from schemas.note import Ed25519Signer, format_note
+from schemas.partition import murmur2, partition_of
+from schemas.records import encode_leaf, key_digest, record_digest, value_digest
+from schemas.signing import SigningIdentity
+from schemas.tile import Tile, encode_bundle
+from schemas.tlogproof import TlogProof, format_tlog_proof
+from schemas.trust import TrustRoot
+from tests.kit.spelled import Block, Pieces, avro_block, expect_bytes, hex_block, text_block, u32
+
+LOG_NAME = "ward.example"
+LOG_SEED, AUTHORITY_SEED, DEVICE_SEED = (bytes([number]) * 32 for number in (1, 2, 3))
+PARTITIONS = 8
+TIME_US = 1_760_000_000_000_000
+REGISTRY_OFFSET = 1
+OFFSETS = (0, 1, 3)
+"""Of the three records; offset 2 is the broker's mark of a committed transaction."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """One record of `device.events` in the example."""
+
+    payload: bytes
+    signature: Signature
+    value: bytes
+    headers: tuple[tuple[str, bytes | None], ...]
+    offset: int
+    timestamp_ms: int
+
+
+DEVICE = SigningIdentity(encode_did_key(public_key(DEVICE_SEED)), "key-1", DEVICE_SEED)
+AUTHORITY = SigningIdentity("did:example:authority", "authority-1", AUTHORITY_SEED)
+KEY = DEVICE.did.encode()
+PARTITION = partition_of(KEY, PARTITIONS)
+ORIGIN = origin_of(LOG_NAME, (EVENTS, PARTITION))
+TRUST = TrustRoot(LOG_NAME, public_key(LOG_SEED), {AUTHORITY.key_id: AUTHORITY.public_key})
+
+
+def telemetry(sequence: int) -> dict[str, Any]:
+    """The event number `sequence`: heart rate and oxygen saturation."""
+    return {
+        "device_id": DEVICE.did,
+        "boot": 1,
+        "sequence": sequence,
+        "time": TIME_US + (sequence - 1) * 1_000_000,
+        "codes": [147842, 150456],
+        "values": [72.0 + sequence, 98.5],
+    }
+
+
+REGISTRATION: dict[str, Any] = {
+    "subject": DEVICE.did,
+    "version": 1,
+    "previous_digest": b"",
+    "action": "REGISTER",
+    "time": TIME_US - 60_000_000,
+    "key": {
+        "key_id": DEVICE.key_id,
+        "algorithm": "ED25519",
+        "public_key": DEVICE.public_key,
+        "purpose": "EVENT",
+    },
+    "revoked_key_id": None,
+    "compromised_since": None,
+    "attributes": {"kind": "monitor"},
+}
+
+
+@cache
+def accepted() -> tuple[Accepted, ...]:
+    """The three records of the shard."""
+    found = []
+    for number, offset in enumerate(OFFSETS):
+        payload = CODEC.encode("telemetry", telemetry(number + 1))
+        signature = DEVICE.sign(PayloadKind.TELEMETRY, LOG_NAME, payload)
+        source = f"{TELEMETRY_RAW}/{PARTITION}/{number}".encode()
+        found.append(
+            Accepted(
+                payload,
+                signature,
+                SignedEnvelope(payload, (signature,)).encode(),
+                (("registry.offset", b"%d" % REGISTRY_OFFSET), ("source", source)),
+                offset,
+                TIME_US // 1000 + 250 + number * 1000,
+            )
+        )
+    return tuple(found)
+
+
+def leaf(record: Accepted) -> bytes:
+    """The leaf of one of the three records."""
+    digest = record_digest(KEY, record.headers, record.value)
+    return encode_leaf(record.offset, record.timestamp_ms, digest)
+
+
+@cache
+def blocks() -> dict[str, Block]:
+    """Every labelled block of the document."""
+    return {**_identity(), **_event(), **_registry(), **_digests(), **_tree(), **_log()}
+
+
+def _identity() -> dict[str, Block]:
+    seeds = {"log": LOG_SEED, "authority": AUTHORITY_SEED, "device": DEVICE_SEED}
+    return {
+        "seeds": text_block(f"{name:<10} {seed.hex()}" for name, seed in seeds.items()),
+        "public-keys": text_block(f"{name:<10} {public_key(seed).hex()}" for name, seed in seeds.items()),
+        "device-id": text_block([DEVICE.did]),
+    }
+
+
+def _event() -> dict[str, Block]:
+    first = accepted()[0]
+    kind = payload_type(PayloadKind.TELEMETRY, LOG_NAME)
+    envelope = {
+        "payload": first.payload,
+        "signatures": [
+            {
+                "key_id": first.signature.key_id,
+                "algorithm": first.signature.algorithm,
+                "signature": first.signature.signature,
+            }
+        ],
+    }
+    signed: Pieces = [
+        (b"DSSEv1 ", "DSSEv1 SP"),
+        (b"%d " % len(kind), f"length of the payload type, {len(kind)}, SP"),
+        (f"{kind} ".encode(), "the payload type, SP"),
+        (b"%d " % len(first.payload), f"length of the payload, {len(first.payload)}, SP"),
+        (first.payload, "the payload"),
+    ]
+    expect_bytes(signed, pae(pae_prefix(PayloadKind.TELEMETRY, LOG_NAME), first.payload))
+    return {
+        "telemetry-payload": avro_block("telemetry", telemetry(1), first.payload),
+        "telemetry-payload-type": text_block([kind]),
+        "telemetry-pae": hex_block(signed),
+        "telemetry-signature": hex_block([(first.signature.signature, "Ed25519 by the device's key")]),
+        "telemetry-envelope": avro_block("signed_envelope", envelope, first.value),
+        "raw-record": text_block(
+            [
+                f"topic      {TELEMETRY_RAW}",
+                f"key        {DEVICE.did}",
+                f"murmur2    {murmur2(KEY):08x}",
+                f"partition  {PARTITION}",
+                "headers    none",
+                "value      telemetry-envelope",
+            ]
+        ),
+        "accepted-record": text_block(
+            [
+                f"topic      {EVENTS}",
+                f"partition  {PARTITION}",
+                f"offset     {first.offset}",
+                f"timestamp  {first.timestamp_ms}",
+                f"key        {DEVICE.did}",
+                *(f"header     {name} = {(value or b'').decode()}" for name, value in first.headers),
+                "value      telemetry-envelope",
+            ]
+        ),
+    }
+
+
+def _registry() -> dict[str, Block]:
+    payload = CODEC.encode("registry_entry", REGISTRATION)
+    signature = AUTHORITY.sign(PayloadKind.REGISTRY_ENTRY, LOG_NAME, payload)
+    return {
+        "registry-payload": avro_block("registry_entry", REGISTRATION, payload),
+        "registry-payload-type": text_block([payload_type(PayloadKind.REGISTRY_ENTRY, LOG_NAME)]),
+        "registry-signature": hex_block([(signature.signature, "Ed25519 by the authority's key")]),
+    }
+
+
+def _digests() -> dict[str, Block]:
+    first = accepted()[0]
+    spelled: Pieces = [
+        (u32(KEY), "length of the key"),
+        (KEY, "the key"),
+        (len(first.headers).to_bytes(4, "big"), "number of headers"),
+    ]
+    for name, value in first.headers:
+        spelled += [
+            (u32(name.encode()), "length of the header's name"),
+            (name.encode(), name),
+            (u32(value or b""), "length of the header's value"),
+            (value or b"", (value or b"").decode()),
+        ]
+    digests = {
+        "key-digest": key_digest(KEY, first.headers),
+        "value-digest": value_digest(first.value),
+        "record-digest": record_digest(KEY, first.headers, first.value),
+    }
+    record = {"offset": first.offset, "timestamp": first.timestamp_ms, "digest": digests["record-digest"]}
+    return {
+        "key-digest-input": hex_block(spelled),
+        **{name: hex_block([(digest, name.replace("-", " "))]) for name, digest in digests.items()},
+        "leaf": avro_block("leaf", record, leaf(first)),
+        "leaf-hash": hex_block([(leaf_hash(leaf(first)), "SHA-256(00, leaf)")]),
+    }
+
+
+def _tree() -> dict[str, Block]:
+    leaves = [leaf(record) for record in accepted()]
+    hashes = [leaf_hash(each) for each in leaves]
+    left = node_hash(hashes[0], hashes[1])
+    bundle: Pieces = []
+    for number, each in enumerate(leaves):
+        bundle += [(struct.pack(">H", len(each)), f"length of leaf {number}"), (each, f"leaf {number}")]
+    expect_bytes(bundle, encode_bundle(leaves))
+    return {
+        "tree": text_block(
+            [
+                *(f"leaf {number}     {each.hex()}" for number, each in enumerate(hashes)),
+                f"node 0-1   {left.hex()}",
+                f"root       {node_hash(left, hashes[2]).hex()}",
+            ]
+        ),
+        "tile": hex_block([(each, f"leaf hash {number}") for number, each in enumerate(hashes)]),
+        "tile-paths": text_block([Tile(0, 0, 3).path, Tile(-1, 0, 3).path, "checkpoint"]),
+        "entry-bundle": hex_block(bundle),
+    }
+
+
+def _log() -> dict[str, Block]:
+    hashes = [leaf_hash(leaf(record)) for record in accepted()]
+    root = node_hash(node_hash(hashes[0], hashes[1]), hashes[2])
+    signer = Ed25519Signer.from_seed(ORIGIN, LOG_SEED)
+    shard_note = sign_checkpoint(Checkpoint(ORIGIN, len(hashes), root), [signer])
+    # A real list names every shard; two show the form.
+    listed = shard_list(
+        LOG_NAME,
+        LOG_SEED,
+        {EVENTS: "AAAAAAAAAAAAAAAAAAAAAQ", CHECKPOINTS: "AAAAAAAAAAAAAAAAAAAAAg"},
+        {(EVENTS, PARTITION): ORIGIN, (CHECKPOINTS, 0): LOG_NAME},
+    )
+    entries = [listed, format_note(shard_note)]
+    epoch_hashes = [leaf_hash(entry) for entry in entries]
+    epoch_root = node_hash(*epoch_hashes)
+    epoch_signer = Ed25519Signer.from_seed(LOG_NAME, LOG_SEED)
+    epoch_note = sign_checkpoint(Checkpoint(LOG_NAME, len(entries), epoch_root), [epoch_signer])
+    shard_proof = format_tlog_proof(TlogProof(0, (hashes[1], hashes[2]), shard_note))
+    epoch_proof = format_tlog_proof(TlogProof(1, (epoch_hashes[0],), epoch_note))
+    first = accepted()[0]
+    evidence = Evidence(
+        EvidenceRecord(EVENTS, PARTITION, first.offset, first.timestamp_ms, KEY, first.headers, first.value),
+        leaf(first),
+        shard_proof,
+        epoch_proof,
+        None,
+    )
+    anchor = AnchorMessage(
+        "attestream", LOG_NAME, "sha256(0x00||checkpoint)", TreeHead(len(entries), epoch_root)
+    )
+    keys = [log_key(origin, TRUST.log_key) for origin in (ORIGIN, LOG_NAME, f"{LOG_NAME}/shards")]
+    return {
+        "verifier-keys": text_block(str(key) for key in keys),
+        "shard-checkpoint": Block("text", format_note(shard_note).decode()),
+        "shard-proof": Block("text", shard_proof.decode()),
+        "shard-list": Block("text", listed.decode()),
+        "epoch-checkpoint": Block("text", format_note(epoch_note).decode()),
+        "epoch-proof": Block("text", epoch_proof.decode()),
+        "anchor-message": Block("json", build_anchor(anchor).decode() + "\n"),
+        "evidence": Block("json", evidence.to_json() + "\n"),
+        "trust": Block("json", TRUST.to_json() + "\n"),
+    }
