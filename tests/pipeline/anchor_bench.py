@@ -140,7 +140,12 @@ class Bench:
 
     @contextmanager
     def anchoring(
-        self, access: LedgerAccess | None = None, *, folder: Path | None = None, slot: int = 0
+        self,
+        access: LedgerAccess | None = None,
+        *,
+        folder: Path | None = None,
+        slot: int = 0,
+        settings: Settings | None = None,
     ) -> Iterator[None]:
         """Run the stage in a thread, with its database in `folder`."""
         folder = folder or self.state
@@ -150,7 +155,7 @@ class Bench:
 
         def body() -> None:
             try:
-                anchor(self.settings, folder, access or self.access(), health, stop)
+                anchor(settings or self.settings, folder, access or self.access(), health, stop)
             except BaseException as error:
                 failures.append(error)
 

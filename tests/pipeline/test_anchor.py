@@ -107,6 +107,20 @@ def test_a_ledger_that_was_down_gets_the_newest_root(bench: Bench) -> None:
     bench.check_claims()
 
 
+def test_an_outage_of_kafka_delays_the_claims_alone(bench: Bench) -> None:
+    first = bench.grow(2)
+    cut_off = bench.settings.model_copy(update={"bootstrap_servers": "127.0.0.1:1"})
+    with bench.anchoring(settings=cut_off):
+        wait_for(lambda: f"size {first} is anchored" in bench.detail(), "anchored without Kafka")
+        second = bench.grow(2)
+        wait_for(lambda: f"size {second} is anchored" in bench.detail(), "anchored without Kafka")
+    assert bench.confirmed_sizes() == set()
+    with bench.anchoring():
+        bench.wait_confirmed(second)
+    bench.check(first, second)
+    assert bench.confirmed_sizes() == {first, second}
+
+
 def test_bytes_that_expired_in_an_outage_give_way_to_the_newest_root(bench: Bench) -> None:
     first = bench.grow(2)
     with bench.anchoring():
@@ -246,8 +260,9 @@ def test_a_log_recomputed_from_its_beginning_is_waited_for(bench: Bench) -> None
 
 def test_a_zombie_with_a_database_of_its_own_does_no_harm(bench: Bench, tmp_path: Path) -> None:
     sizes = [bench.grow(1)]
-    with bench.anchoring(), bench.anchoring(folder=tmp_path / "zombie", slot=7):
+    with bench.anchoring():
         bench.wait_confirmed(sizes[0])
+    with bench.anchoring(), bench.anchoring(folder=tmp_path / "zombie", slot=7):
         for _ in range(4):
             sizes.append(bench.grow(1))
             bench.wait_confirmed(sizes[-1])
