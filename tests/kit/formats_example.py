@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from anchors.hcs27 import AnchorMessage, TreeHead, build_anchor
+from pipeline.anchorrecords import ledger_message
 from pipeline.shard import origin_of
 from pipeline.shardlist import shard_list
 from pipeline.topics import CHECKPOINTS, EVENTS, TELEMETRY_RAW
 from processors.merkle.hashing import leaf_hash, node_hash
-from schemas.checkpoint import Checkpoint, log_key, sign_checkpoint
+from schemas.checkpoint import Checkpoint, SignedCheckpoint, log_key, sign_checkpoint
 from schemas.codec import CODEC
 from schemas.did import encode_did_key
 from schemas.ed25519 import public_key
@@ -256,7 +256,8 @@ def _log() -> dict[str, Block]:
     epoch_hashes = [leaf_hash(entry) for entry in entries]
     epoch_root = node_hash(*epoch_hashes)
     epoch_signer = Ed25519Signer.from_seed(LOG_NAME, LOG_SEED)
-    epoch_note = sign_checkpoint(Checkpoint(LOG_NAME, len(entries), epoch_root), [epoch_signer])
+    epoch = Checkpoint(LOG_NAME, len(entries), epoch_root)
+    epoch_note = sign_checkpoint(epoch, [epoch_signer])
     shard_proof = format_tlog_proof(TlogProof(0, (hashes[1], hashes[2]), shard_note))
     epoch_proof = format_tlog_proof(TlogProof(1, (epoch_hashes[0],), epoch_note))
     first = accepted()[0]
@@ -267,9 +268,7 @@ def _log() -> dict[str, Block]:
         epoch_proof,
         None,
     )
-    anchor = AnchorMessage(
-        "attestream", LOG_NAME, "sha256(0x00||checkpoint)", TreeHead(len(entries), epoch_root)
-    )
+    anchor = ledger_message(SignedCheckpoint(epoch, epoch_note), None)
     keys = [log_key(origin, TRUST.log_key) for origin in (ORIGIN, LOG_NAME, f"{LOG_NAME}/shards")]
     return {
         "verifier-keys": text_block(str(key) for key in keys),
@@ -278,7 +277,7 @@ def _log() -> dict[str, Block]:
         "shard-list": Block("text", listed.decode()),
         "epoch-checkpoint": Block("text", format_note(epoch_note).decode()),
         "epoch-proof": Block("text", epoch_proof.decode()),
-        "anchor-message": Block("json", build_anchor(anchor).decode() + "\n"),
+        "anchor-message": Block("json", anchor.decode() + "\n"),
         "evidence": Block("json", evidence.to_json() + "\n"),
         "trust": Block("json", TRUST.to_json() + "\n"),
     }
