@@ -15,6 +15,8 @@ BEAT_S = 0.25
 FIRST_PAUSE_S = 0.25
 LONGEST_PAUSE_S = 5.0
 LEAVING_GRACE_S = 2.0
+LONGEST_CALL_S = 300.0
+"""Calls bound themselves. One that hangs all the same loses its beat, and the watchdog ends the process."""
 
 
 class LeavingError(PipelineError):
@@ -51,8 +53,10 @@ class Patience:
 
     def _await(self, outcome: Future[Any]) -> None:
         leave_at_s: float | None = None
+        silent_at_s = time.monotonic() + LONGEST_CALL_S
         while not wait([outcome], BEAT_S).done:
-            self._beat()
+            if time.monotonic() < silent_at_s:
+                self._beat()
             if self._stop.requested:
                 leave_at_s = leave_at_s or time.monotonic() + LEAVING_GRACE_S
                 if time.monotonic() > leave_at_s:
