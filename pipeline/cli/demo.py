@@ -61,7 +61,7 @@ def demo(  # noqa: PLR0917 - typer takes every option as a parameter
     chosen = secrets.randbits(31) if seed is None else seed
     options = DemoOptions(seconds, devices, rate, not no_attacks, chosen)
     with interruptible(), folder(data_dir) as place:
-        settings = settings_from(place, bootstrap_servers, command_config, client_settings)
+        asked = settings = settings_from(place, bootstrap_servers, command_config, client_settings)
         if "silence_after_s" not in settings.model_fields_set:
             # A reading must be due well within the limit, however slow the chosen rate.
             limit = max(SILENCE_AFTER_S, SILENCE_AFTER_READINGS / rate)
@@ -69,7 +69,7 @@ def demo(  # noqa: PLR0917 - typer takes every option as a parameter
         show = Show()
         ok = play(settings, options, report, show)
         if keep:
-            keep_up(settings, show)
+            keep_up(asked, show)  # the shorter silence limit was for the demo only
         elif data_dir is None and ok:
             shutil.rmtree(place, ignore_errors=True)
         elif data_dir is None:

@@ -84,19 +84,23 @@ def send(  # noqa: PLR0917 - typer takes every option as a parameter
 
 
 def _told(sent: "Sent", took_s: float) -> str:
-    empty = f" ({sent.empty_rows} rows without a reading left out)" if sent.empty_rows else ""
+    empty = f" ({_count(sent.empty_rows, 'row')} without a reading left out)" if sent.empty_rows else ""
     if sent.first_offset is None:
         return f"nothing to send{empty}"
     first, last = sent.first_offset, sent.last_offset
     return "\n".join(
         (
-            f"sent {sent.delivered:,} events in {took_s:.1f} s{empty}",
+            f"sent {_count(sent.delivered, 'event')} in {took_s:.1f} s{empty}",
             f"  device    {sent.device_id}",
             f"  numbers   boot {sent.boot}, sequence {sent.first_sequence} to {sent.last_sequence}",
             f"  where     {sent.topic}, partition {sent.partition}, offsets {first} to {last}",
             "  judged    accepted ones are in device.events, others in device.rejected with a reason",
         )
     )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
 @contextmanager

@@ -197,7 +197,7 @@ class Board:
             self._live.update(_panel(snapshot, self._show.dot))
         elif time.monotonic() - self._said_s >= PLAIN_EVERY_S:
             self._said_s = time.monotonic()
-            self._show.say(_line(snapshot))
+            self._show.say(_line(snapshot), indent=4)
 
 
 def _counts(counts: Mapping[str, int], dot: str) -> str:
@@ -250,7 +250,7 @@ def _panel(snapshot: Snapshot, dot: str) -> Panel:
 def _line(snapshot: Snapshot) -> str:
     found, launched, planned = snapshot.attacks
     parts = [
-        f"    {snapshot.elapsed_s:3.0f} s  produced {snapshot.produced:,} ({snapshot.rate_hz:,.0f}/s)",
+        f"{snapshot.elapsed_s:.0f} s  produced {snapshot.produced:,} ({snapshot.rate_hz:,.0f}/s)",
         f"accepted {snapshot.accepted:,}",
         f"rejected {sum(snapshot.rejected.values()):,}",
         f"findings {sum(snapshot.findings.values()):,}",

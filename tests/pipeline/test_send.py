@@ -357,6 +357,6 @@ def test_the_command_tells_what_it_sent(deployed: Settings, tmp_path: Path) -> N
     environment = {k: v for k, v in os.environ.items() if not k.startswith("ATTESTREAM_")}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
-    assert "sent 1 events" in done.stdout
-    assert "1 rows without a reading left out" in done.stdout
+    assert "sent 1 event in" in done.stdout
+    assert "1 row without a reading left out" in done.stdout
     assert task.identity.did in done.stdout
