@@ -38,11 +38,11 @@ from pipeline.anchorrecords import Anchored, AnchorPlace
 from pipeline.anchorstore import AnchorStore, AnchorStoreBusyError, AnchorStoreError, InFlight
 from pipeline.announce import Announcer, find_note
 from pipeline.epochlog import EpochLog, LogConflictError
+from pipeline.kafka import is_fatal
 from pipeline.ledgers import LedgerAccess, known_topic, ledger_access
 from pipeline.patience import LeavingError, Patience, Trouble
 from pipeline.settings import PipelineError, Settings
 from pipeline.stage import Health, StageState, Stop, running_stage, state_dir
-from pipeline.transaction import is_fatal
 from pipeline.trust import record_ledger
 from processors.merkle.errors import MerkleError
 from schemas.checkpoint import SignedCheckpoint

@@ -15,100 +15,83 @@ import time
 from collections import Counter
 
 import structlog
-from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from pipeline import kafka, metrics, outputs, registry_report
 from pipeline.clock import FleetClock
 from pipeline.devices import PartitionStates
 from pipeline.judging import judges
+from pipeline.membership import GroupMember
 from pipeline.recovery import Recovery
 from pipeline.registry import RegistryFollower
-from pipeline.settings import PipelineError, Settings
+from pipeline.sessions import run_sessions
+from pipeline.settings import Settings
 from pipeline.stage import Health, StageState, Stop, running_stage, state_dir
 from pipeline.statestore import ChangelogPosition, Partition, StateStore
 from pipeline.topics import RAW_TOPICS, changelog_of
-from pipeline.transaction import Delivered, TransactionalProducer, is_fatal
+from pipeline.transaction import Delivered, TransactionalProducer
 from pipeline.trust import load_trust, trust_path
-from processors.judge import Judge
-from processors.model import Outcome, RawRecord
+from processors.model import Outcome
 
 log = structlog.get_logger()
 
 CONSUME_WAIT_S = 0.1
-RETRY_PAUSE_S = 0.5
 TICK_WAIT_S = 2.0
 
 
 def run(settings: Settings, slot: int) -> None:
     """Run one worker until it is asked to stop."""
     with running_stage(settings, "ingest", slot) as (health, stop):
-        worker = IngestWorker(settings, slot, health)
-        try:
-            worker.run(stop)
-        finally:
-            worker.close()
+        work(settings, slot, health, stop)
 
 
-class IngestWorker:
-    """One worker slot: a consumer in the group, a fenced producer, the states of its partitions."""
+def work(settings: Settings, slot: int, health: Health, stop: Stop) -> None:
+    """Run session after session; the working copy on disk outlives them."""
+    store = StateStore(state_dir(settings, "ingest", slot) / "rocksdb")
+    try:
+        run_sessions("ingest", lambda: IngestSession(settings, slot, health, store), health, stop)
+    finally:
+        store.close()
 
-    def __init__(self, settings: Settings, slot: int, health: Health) -> None:
-        self._settings, self._health = settings, health
+
+class IngestSession:
+    """One worker slot: a member of the group, a fenced producer, the states of its partitions."""
+
+    def __init__(self, settings: Settings, slot: int, health: Health, store: StateStore) -> None:
+        self._settings, self._health, self._store = settings, health, store
         self._admin = kafka.admin(settings)
         self._registry = RegistryFollower(settings, load_trust(trust_path(settings)))
-        self._store = StateStore(state_dir(settings, "ingest", slot) / "rocksdb")
-        self._judges: dict[str, Judge] = judges(settings, self._registry)
-        name = f"{settings.log_name}.ingest"
+        self._judges = judges(settings, self._registry)
+        self._member = GroupMember(settings, "ingest", slot, list(RAW_TOPICS), with_headers=False)
         self._recovery = Recovery(
             settings,
             self._admin,
-            self._store,
-            transactional_id=f"{name}.{slot}",
+            store,
+            transactional_id=f"{settings.log_name}.ingest.{slot}",
             on_progress=lambda text: health.beat(StageState.RESTORING, text),
         )
-        # Static membership: a worker that restarts takes its partitions back at once.
-        self._consumer: Consumer = kafka.consumer(settings, name, **{"group.instance.id": f"{name}.{slot}"})
         self._producer: TransactionalProducer | None = None
-        self._assigned: list[Partition] = []
         self._states: dict[Partition, PartitionStates] = {}
         self._next_offsets: dict[Partition, int] = {}
-        self._clock = FleetClock([])
         self._topic_ids: dict[str, str] = {}
-        self._must_recover: str | None = None
-        self._joined = False
+        self._clock = FleetClock([])
         self._ticked_at = 0.0
 
     # ---- the story -------------------------------------------------------------------------------------
 
     def run(self, stop: Stop) -> None:
-        """Step until asked to stop; every failure between two commits leads to recovery."""
-        self._consumer.subscribe(
-            list(RAW_TOPICS), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
-        )
+        """Step until asked to stop; an assignment leads through recovery, a failure ends the session."""
         while not stop.requested:
-            try:
-                if self._must_recover is not None:
-                    self._recover()
-                self.step()
-            except (KafkaException, PipelineError) as error:
-                if isinstance(error, KafkaException) and is_fatal(error):
-                    raise
-                log.warning("step failed, recovering", error=str(error))
-                self._must_recover = "error"
-                self._health.beat(StageState.RESTORING, str(error))
-                stop.wait(RETRY_PAUSE_S)
+            self.step()
+            if self._member.changed:
+                self._recover()
 
     def step(self) -> None:
         """Consume, decide, write, commit."""
-        messages = self._consumer.consume(self._settings.batch_records, CONSUME_WAIT_S)
-        if self._must_recover is not None:
-            return  # the assignment changed while consuming: what came belongs to nobody's state
+        batches = self._member.consume(self._settings.batch_records, CONSUME_WAIT_S)
         self._beat()
+        if self._member.changed or self._producer is None:
+            return
         started = time.monotonic()
-        batches: dict[Partition, list[RawRecord]] = {}
-        for message in messages:
-            record = kafka.to_record(message)
-            batches.setdefault((record.topic, record.partition), []).append(record)
         if batches:
             self._registry.poll()
         outcomes = {p: self._judges[p[0]].process(batch, self._states[p]) for p, batch in batches.items()}
@@ -116,12 +99,12 @@ class IngestWorker:
             self._next_offsets[partition] = batch[-1].offset + 1
         self._tick(outcomes)
         if outcomes:
-            self._write(outcomes)
+            self._write(self._producer, outcomes)
             metrics.BATCH_SECONDS.observe(time.monotonic() - started)
 
     def _tick(self, outcomes: dict[Partition, Outcome]) -> None:
         """Let time alone speak, twice a second: silence, and entries that the registry ignored."""
-        if time.monotonic() - self._ticked_at < self._settings.tick_interval_s or not self._assigned:
+        if time.monotonic() - self._ticked_at < self._settings.tick_interval_s:
             return
         self._ticked_at = time.monotonic()
         self._registry.try_catch_up(TICK_WAIT_S)
@@ -138,12 +121,8 @@ class IngestWorker:
             if findings:
                 outcomes.setdefault(partition, Outcome()).findings.extend(findings)
 
-    def _write(self, outcomes: dict[Partition, Outcome]) -> None:
+    def _write(self, producer: TransactionalProducer, outcomes: dict[Partition, Outcome]) -> None:
         """Commit a batch: outputs, changelog and source offsets in one transaction, then RocksDB."""
-        producer = self._producer
-        if producer is None:
-            message = "no producer: recovery has not run"
-            raise PipelineError(message)
         producer.begin()
         changes: list[tuple[Partition, bytes, bytes]] = []
         delivered: dict[Partition, Delivered] = {}
@@ -157,13 +136,12 @@ class IngestWorker:
             changelog = changelog_of(partition[0])
             for key, value in self._states[partition].changes():
                 callback = delivered.setdefault(partition, Delivered())
-                producer.produce(
-                    changelog, value=value, key=key, partition=partition[1], on_delivery=callback
-                )
+                producer.produce(changelog, value, key, partition[1], callback)
                 changes.append((partition, key, value))
         # Also a tick's transaction sends the offsets of each partition that it touches: that is what
         # fences a resumed zombie.
-        producer.commit(self._consumer, {partition: self._next_offsets[partition] for partition in outcomes})
+        next_offsets = {partition: self._next_offsets[partition] for partition in outcomes}
+        producer.commit(self._member.consumer, next_offsets)
         # A crash here leaves RocksDB one commit behind its changelog; the next restore reads it.
         self._store.write(changes, self._positions(delivered))
         for partition, outcome in outcomes.items():
@@ -171,30 +149,33 @@ class IngestWorker:
             _count(partition[0], outcome)
 
     def _recover(self) -> None:
-        """Forget memory; bring producer, state and positions back to the last commit."""
-        metrics.RECOVERIES.labels(self._must_recover).inc()
-        self._health.beat(StageState.RESTORING, f"recovering after: {self._must_recover}")
-        if self._producer is not None:
-            self._producer.discard()
-        self._producer, self._states = None, {}
-        recovered = self._recovery.run(self._consumer, self._assigned)
-        self._producer, self._next_offsets = recovered.producer, recovered.next_offsets
+        """Forget memory; bring producer, state and positions to the last commit (pipeline/recovery.py)."""
+        self._producer, self._states, self._next_offsets = None, {}, {}
+        if not self._member.assigned:
+            self._member.start_at({})
+            return
+        recovered = self._recovery.run(self._member)
         self._registry.catch_up()
-        self._states = {
-            p: PartitionStates(p, self._store, self._judges[p[0]].detectors) for p in self._assigned
-        }
         self._topic_ids = {topic: kafka.topic_id(self._admin, changelog_of(topic)) for topic in RAW_TOPICS}
-        self._clock = FleetClock(self._assigned)
-        self._must_recover = None
-        log.info("recovered", partitions=len(self._assigned), next_offsets=sum(self._next_offsets.values()))
+        for partition in recovered.next_offsets:
+            detectors = self._judges[partition[0]].detectors
+            self._states[partition] = PartitionStates(partition, self._store, detectors)
+        self._clock = FleetClock(list(self._states))
+        self._producer, self._next_offsets = recovered.producer, recovered.next_offsets
+        log.info("recovered", partitions=len(self._states), next_offsets=sum(self._next_offsets.values()))
 
     # ---- around it -------------------------------------------------------------------------------------
 
+    @property
+    def assigned(self) -> list[Partition]:
+        """The source partitions of this worker."""
+        return self._member.assigned
+
     def close(self) -> None:
-        """Leave the group and release what is open."""
-        self._consumer.close()
+        """Leave off; what was not committed is nobody's."""
+        self._producer = None
+        self._member.close()
         self._registry.close()
-        self._store.close()
 
     def _positions(self, delivered: dict[Partition, Delivered]) -> dict[Partition, ChangelogPosition]:
         return {
@@ -203,24 +184,15 @@ class IngestWorker:
             if last.next_offset is not None
         }
 
-    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self._assigned = sorted((tp.topic, tp.partition) for tp in partitions)
-        self._must_recover, self._joined = "assignment", True
-        # Nothing is fetched before recovery has said from where.
-        consumer.assign([TopicPartition(topic, number, 0) for topic, number in self._assigned])
-        if partitions:
-            consumer.pause(partitions)
-
-    def _on_revoke(self, consumer: Consumer, _partitions: list[TopicPartition]) -> None:
-        self._assigned, self._must_recover = [], "revocation"
-        consumer.unassign()
-
     def _beat(self) -> None:
         fresh = self._registry.is_fresh()
         metrics.REGISTRY_FRESH.set(fresh)
         metrics.REGISTRY_OFFSET.set(self._registry.table.offset)
-        detail = f"{len(self._assigned)} partitions" + ("" if fresh else "; the registry view is STALE")
-        self._health.beat(StageState.RUNNING if self._joined else StageState.STARTING, detail)
+        if not self._member.has_joined:
+            self._health.beat(StageState.STARTING, "waiting for an assignment")
+            return
+        stale = "" if fresh or self._producer is None else "; the registry view is STALE"
+        self._health.beat(StageState.RUNNING, f"{len(self._member.assigned)} partitions{stale}")
 
 
 def _count(topic: str, outcome: Outcome) -> None:

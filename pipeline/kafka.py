@@ -1,14 +1,16 @@
 """Kafka clients with the settings that our guarantees rest on, in one place with their reasons."""
 
+import ctypes
 import logging
 from collections.abc import Mapping
 from typing import Any
 
-from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from pipeline.settings import PipelineError, Settings
-from processors.model import RawRecord
+from processors.model import UNREADABLE_HEADERS, RawRecord
+from schemas.records import Headers
 
 CALL_TIMEOUT_S = 20.0
 """Bound of a single blocking call to the cluster; longer trouble is for the caller's recovery."""
@@ -29,6 +31,10 @@ _CONSUMER: Mapping[str, Any] = {
     "heartbeat.interval.ms": 1_000,
     "partition.assignment.strategy": "range",
 }
+
+
+_raise_pending = ctypes.pythonapi.PyErr_Occurred
+_raise_pending.restype = ctypes.c_void_p
 
 
 class KafkaReadError(PipelineError):
@@ -73,6 +79,12 @@ def admin(settings: Settings) -> AdminClient:
     return AdminClient(_base(settings))
 
 
+def is_fatal(error: KafkaException) -> bool:
+    """Tell whether the client that raised it can go on at all: a fenced one cannot."""
+    cause = error.args[0] if error.args else None
+    return bool(getattr(cause, "fatal", lambda: False)())
+
+
 def topic_id(client: AdminClient, topic: str) -> str:
     """Return Kafka's own id of the topic: another one means that the topic was recreated."""
     from confluent_kafka import TopicCollection
@@ -99,8 +111,12 @@ def _offsets(
     return {(tp.topic, tp.partition): f.result(timeout=CALL_TIMEOUT_S).offset for tp, f in found.items()}
 
 
-def to_record(message: Message) -> RawRecord:
-    """Turn a consumed message into a record; raises KafkaReadError for an error event."""
+def to_record(message: Message, *, with_headers: bool = True) -> RawRecord:
+    """Turn a consumed message into a record; raises KafkaReadError for an error event.
+
+    Whoever may write a topic may give a header a name that is not UTF-8, at which the client library
+    fails: such headers become UNREADABLE_HEADERS. Where headers mean nothing they are not read at all.
+    """
     error = message.error()
     if error is not None:
         text = f"{message.topic()}[{message.partition()}] at {message.offset()}: {error.str()}"
@@ -112,8 +128,19 @@ def to_record(message: Message) -> RawRecord:
         message.timestamp()[1],
         _bytes(message.key()),
         _bytes(message.value()),
-        tuple(message.headers() or ()),  # type: ignore[arg-type]
+        _headers(message) if with_headers else (),
     )
+
+
+def _headers(message: Message) -> Headers:
+    try:
+        headers = tuple(message.headers() or ())
+        # The library returns with its exception pending, and the interpreter may run on for a while before
+        # it notices. Asking raises it here.
+        _raise_pending()
+    except (SystemError, UnicodeError):
+        return UNREADABLE_HEADERS
+    return headers  # type: ignore[return-value]
 
 
 def _bytes(data: str | bytes | None) -> bytes | None:

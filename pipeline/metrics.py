@@ -10,7 +10,7 @@ BATCH_SECONDS = Histogram(
     "From the end of consume to the end of commit",
     buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 20),
 )
-RECOVERIES = Counter("attestream_recoveries_total", "Recoveries begun", ["cause"])
+RECOVERIES = Counter("attestream_recoveries_total", "Sessions that failed and were begun anew", ["stage"])
 REGISTRY_OFFSET = Gauge("attestream_registry_offset", "Position in the registry topic")
 REGISTRY_FRESH = Gauge("attestream_registry_fresh", "1 when the registry view is fresh")
 LEAVES = Counter("attestream_leaves_total", "Leaves added to trees", ["topic"])

@@ -23,6 +23,7 @@ from confluent_kafka.admin import AdminClient
 
 from pipeline import kafka
 from pipeline.kafka import CALL_TIMEOUT_S
+from pipeline.membership import GroupMember
 from pipeline.settings import PipelineError, Settings
 from pipeline.statestore import ChangelogPosition, Partition, StateStore
 from pipeline.topics import changelog_of
@@ -62,18 +63,17 @@ class Recovery:
         self._settings, self._admin, self._store = settings, admin, store
         self._transactional_id, self._on_progress = transactional_id, on_progress
 
-    def run(self, consumer: Consumer, assigned: list[Partition]) -> Recovered:
+    def run(self, member: GroupMember) -> Recovered:
         """Do steps 1 to 5 for the assigned partitions; every call in it has a time-out."""
+        assigned = member.assigned
         producer = TransactionalProducer(self._settings, self._transactional_id)
-        if not assigned:
-            return Recovered(producer, {})
         wanted = [TopicPartition(topic, number) for topic, number in assigned]
-        committed = {(tp.topic, tp.partition): tp.offset for tp in consumer.committed(wanted, CALL_TIMEOUT_S)}
+        found = member.consumer.committed(wanted, CALL_TIMEOUT_S)
+        committed = {(place.topic, place.partition): place.offset for place in found}
         ends = kafka.end_offsets(self._admin, [(changelog_of(topic), number) for topic, number in assigned])
         self._restore(assigned, ends)
         next_offsets = self._starting_points(assigned, committed)
-        consumer.assign([TopicPartition(topic, number, at) for (topic, number), at in next_offsets.items()])
-        consumer.resume(wanted)  # the assignment callback paused them, and a pause outlives an assignment
+        member.start_at(next_offsets)
         return Recovered(producer, next_offsets)
 
     def _starting_points(

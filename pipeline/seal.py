@@ -14,22 +14,21 @@ stops loudly and alone.
 """
 
 import time
-from pathlib import Path
 
 import structlog
-from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from pipeline import kafka, metrics
 from pipeline.kafka import CALL_TIMEOUT_S
+from pipeline.membership import GroupMember
 from pipeline.sealstore import SealStore
+from pipeline.sessions import run_sessions
 from pipeline.settings import PipelineError, Settings
 from pipeline.shard import Shard, ShardStoppedError, origin_of
 from pipeline.shardlist import shard_list
 from pipeline.stage import Health, StageState, Stop, running_stage, state_dir
 from pipeline.statestore import Partition
-from pipeline.tilestore import CheckpointConflictError, sync_stores
+from pipeline.tilestore import sync_stores
 from pipeline.topics import CHECKPOINTS, SEALED_TOPICS
-from pipeline.transaction import is_fatal
 from pipeline.trust import log_identity
 from processors.merkle.errors import MerkleError
 from processors.model import RawRecord
@@ -40,74 +39,56 @@ log = structlog.get_logger()
 
 BATCH_RECORDS = 4000
 CONSUME_WAIT_S = 0.05
-RETRY_PAUSE_S = 0.5
 CLEAN_EVERY_S = 60.0
 
 
 def run(settings: Settings, slot: int) -> None:
     """Run one sealer until it is asked to stop."""
     with running_stage(settings, "seal", slot) as (health, stop):
-        sealer = Sealer(settings, slot, health)
-        try:
-            sealer.run(stop)
-        finally:
-            sealer.close()
+        work(settings, slot, health, stop)
 
 
-class Sealer:
+def work(settings: Settings, slot: int, health: Health, stop: Stop) -> None:
+    """Run session after session; the working copy on disk outlives them."""
+    store = SealStore(state_dir(settings, "seal", slot) / "rocksdb")
+    try:
+        run_sessions("seal", lambda: SealSession(settings, slot, health, store), health, stop)
+    finally:
+        store.close()
+
+
+class SealSession:
     """One worker slot: the shards of its assigned partitions."""
 
-    def __init__(self, settings: Settings, slot: int, health: Health) -> None:
-        self._settings, self._health = settings, health
+    def __init__(self, settings: Settings, slot: int, health: Health, store: SealStore) -> None:
+        self._settings, self._health, self._store = settings, health, store
         self._seed = log_identity(settings).seed
         self._admin = kafka.admin(settings)
-        self._store = SealStore(_database(settings, slot))
         self._producer = kafka.producer(settings)
-        name = f"{settings.log_name}.seal"
-        self._consumer: Consumer = kafka.consumer(settings, name, **{"group.instance.id": f"{name}.{slot}"})
-        self._assigned: list[Partition] = []
-        self._must_open = False
-        self._joined = False
+        self._member = GroupMember(settings, "seal", slot, list(SEALED_TOPICS))
         self._shards: dict[Partition, Shard] = {}
-        self._stopped: dict[Partition, str] = {}
+        self.stopped: dict[Partition, str] = {}
+        """Shards that disagree with their topic, and why."""
         self._published_at = self._recorded_at = self._cleaned_at = time.monotonic()
         self._listed: bytes | None = None
 
     # ---- the story -------------------------------------------------------------------------------------
 
     def run(self, stop: Stop) -> None:
-        """Step until asked to stop; then publish what is there."""
-        self._consumer.subscribe(
-            list(SEALED_TOPICS),
-            on_assign=self._on_assign,
-            on_revoke=self._on_revoke,
-            on_lost=self._on_revoke,
-        )
+        """Step until asked to stop, then publish what is there; a failure ends the session."""
         while not stop.requested:
-            try:
-                if self._must_open:
-                    self._open_shards()
-                self.step()
-            except (KafkaException, PipelineError) as error:
-                if isinstance(error, KafkaException) and is_fatal(error):
-                    raise
-                log.warning("step failed, opening the shards anew", error=str(error))
-                self._must_open = True
-                self._health.beat(StageState.RESTORING, str(error))
-                stop.wait(RETRY_PAUSE_S)
+            self.step()
+            if self._member.changed:
+                self._open_shards()
         self._health.beat(StageState.DRAINING)
-        if not self._must_open:
-            self._publish()
+        self._publish()
 
     def step(self) -> None:
         """Consume and append; publish and record when their time has come."""
-        messages = self._consumer.consume(BATCH_RECORDS, CONSUME_WAIT_S)
-        if self._must_open:
+        batches = self._member.consume(BATCH_RECORDS, CONSUME_WAIT_S)
+        self._beat()
+        if self._member.changed:
             return
-        batches: dict[Partition, list[RawRecord]] = {}
-        for message in messages:
-            record = kafka.to_record(message)
-            batches.setdefault((record.topic, record.partition), []).append(record)
         for partition, batch in batches.items():
             if partition in self._shards:
                 self._append(partition, batch)
@@ -122,7 +103,6 @@ class Sealer:
             self._cleaned_at = now
             for shard in self._shards.values():
                 shard.published.delete_partial_tiles(time.time(), self._settings.partial_tile_grace_s)
-        self._beat()
 
     def _append(self, partition: Partition, batch: list[RawRecord]) -> None:
         try:
@@ -139,14 +119,10 @@ class Sealer:
             shard.stage()
         sync_stores(shard.published for shard in dirty)
         for shard in dirty:
-            try:
-                shard.sign()
-            except CheckpointConflictError as error:
-                # Another sealer published: one of us is a zombie. Whoever is assigned goes on from there.
-                log.warning("checkpoint conflict, opening the shards anew", error=str(error))
-                self._must_open = True
-            else:
-                metrics.CHECKPOINTS.labels(shard.partition[0]).inc()
+            # A conflict here means that another sealer published: one of us is a zombie. The session ends,
+            # and whoever is assigned goes on from what is published.
+            shard.sign()
+            metrics.CHECKPOINTS.labels(shard.partition[0]).inc()
 
     def _record(self) -> None:
         """Append each changed shard's checkpoint to `log.checkpoints`; a repeat there harms nobody."""
@@ -180,10 +156,11 @@ class Sealer:
 
     def _open_shards(self) -> None:
         """Take each assigned shard up from what is published; one that disagrees stops, alone."""
-        self._health.beat(StageState.RESTORING, f"opening {len(self._assigned)} shards")
-        self._shards, self._stopped = {}, {}
-        topic_ids = {topic: kafka.topic_id(self._admin, topic) for topic in {t for t, _ in self._assigned}}
-        for partition in self._assigned:
+        assigned = self._member.assigned
+        self._shards, self.stopped = {}, {}
+        topic_ids = {topic: kafka.topic_id(self._admin, topic) for topic in {t for t, _ in assigned}}
+        for number, partition in enumerate(assigned):
+            self._health.beat(StageState.RESTORING, f"opening shard {number + 1} of {len(assigned)}")
             signer = Ed25519Signer.from_seed(origin_of(self._settings.log_name, partition), self._seed)
             shard = Shard(self._settings, partition, self._store, signer, topic_ids[partition[0]])
             try:
@@ -192,49 +169,28 @@ class Sealer:
                 self._stop_shard(partition, error)
             else:
                 self._shards[partition] = shard
-            self._health.beat(
-                StageState.RESTORING, f"opened {len(self._shards)} of {len(self._assigned)} shards"
-            )
-        places = [TopicPartition(topic, n, s.next_offset) for (topic, n), s in self._shards.items()]
-        self._consumer.assign(places)
-        self._consumer.resume(places)
-        self._must_open = False
+        self._member.start_at({partition: shard.next_offset for partition, shard in self._shards.items()})
         leaves = sum(shard.size for shard in self._shards.values())
-        log.info("shards opened", shards=len(self._shards), leaves=leaves, stopped=len(self._stopped))
+        log.info("shards opened", shards=len(self._shards), leaves=leaves, stopped=len(self.stopped))
 
     # ---- around it -------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Leave the group and release what is open."""
-        self._consumer.close()
-        self._producer.flush(CALL_TIMEOUT_S)
-        self._store.close()
+        """Leave off; what is not published is read again."""
+        self._member.close()
 
     def _stop_shard(self, partition: Partition, error: Exception) -> None:
         log.error("shard stopped", topic=partition[0], partition=partition[1], why=str(error))
-        self._stopped[partition] = str(error)
-        self._shards.pop(partition, None)
-        self._consumer.pause([TopicPartition(*partition)])
+        self.stopped[partition] = str(error)
+        if self._shards.pop(partition, None) is not None:
+            self._member.pause(partition)
 
     def _beat(self) -> None:
-        metrics.SHARDS_STOPPED.set(len(self._stopped))
+        metrics.SHARDS_STOPPED.set(len(self.stopped))
+        if not self._member.has_joined:
+            self._health.beat(StageState.STARTING, "waiting for an assignment")
+            return
         detail = f"{len(self._shards)} shards"
-        if self._stopped:
-            detail = f"{len(self._stopped)} shards STOPPED: {next(iter(self._stopped.values()))}"
-        self._health.beat(StageState.RUNNING if self._joined else StageState.STARTING, detail)
-
-    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self._assigned = sorted((tp.topic, tp.partition) for tp in partitions)
-        self._must_open = self._joined = True
-        # Nothing is fetched before the shards have said from where.
-        consumer.assign([TopicPartition(topic, number, 0) for topic, number in self._assigned])
-        if partitions:
-            consumer.pause(partitions)
-
-    def _on_revoke(self, consumer: Consumer, _partitions: list[TopicPartition]) -> None:
-        self._assigned, self._shards, self._must_open = [], {}, True
-        consumer.unassign()
-
-
-def _database(settings: Settings, slot: int) -> Path:
-    return state_dir(settings, "seal", slot) / "rocksdb"
+        if self.stopped:
+            detail = f"{len(self.stopped)} shards STOPPED: {next(iter(self.stopped.values()))}"
+        self._health.beat(StageState.RUNNING, detail)

@@ -21,7 +21,7 @@ from pipeline.topics import CHECKPOINTS
 from processors.merkle.errors import MerkleError
 from processors.merkle.reader import TiledTree
 from processors.merkle.tree import TileData, TreeBuilder
-from processors.model import RawRecord
+from processors.model import UNREADABLE_HEADERS, RawRecord
 from schemas.checkpoint import Checkpoint, log_key, open_checkpoint, sign_checkpoint
 from schemas.codec import CODEC
 from schemas.errors import FormatError
@@ -173,6 +173,8 @@ class Shard:
     def append(self, records: Sequence[RawRecord]) -> None:
         """Add records in offset order: leaves, touched tiles and next offset in one WriteBatch."""
         for record in records:
+            if record.headers is UNREADABLE_HEADERS:
+                raise self._stopped(f"the record at {record.offset} has headers that cannot be digested")
             if record.offset < self.next_offset:
                 raise self._stopped(f"offset {record.offset} comes again, {self.next_offset} was next")
             if self.partition[0] == CHECKPOINTS and record.offset != self.next_offset:

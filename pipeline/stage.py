@@ -1,5 +1,6 @@
 """What every stage process has around its loop: logs, metrics, health file, leash, orderly shutdown."""
 
+import faulthandler
 import json
 import logging
 import os
@@ -20,6 +21,11 @@ from pipeline.local.leash import hold_leash
 from pipeline.settings import Settings
 
 BEAT_EVERY_S = 0.5
+WATCHDOG_S = 60.0
+"""A loop that has not beaten for so long hangs in a call that ignores its time-out: the process ends, with
+every thread's stack in the log, and the supervisor starts another. Killing a transaction coordinator can
+hang librdkafka so (measured). No step and no call within one is allowed half of this."""
+HANGS = 70  # exit code
 _LAST_BEAT = Gauge(
     "attestream_last_beat_seconds", "Unix time of the poll loop's last beat", ["stage", "slot"]
 )
@@ -45,12 +51,16 @@ class Health:
         self.path = settings.data_dir / "run" / f"{name}.health.json"
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.stage, self.slot, self.metrics_port = stage, slot, metrics_port
+        self.steps = 0
+        """Steps finished in state `running`: a session that adds some got somewhere."""
+        self.beaten_at = time.monotonic()
         self._shown: tuple[StageState, str] | None = None
         self._written_at = 0.0
 
     def beat(self, state: StageState, detail: str = "") -> None:
         """Say that the loop is alive; the file is replaced at most twice a second, or on a change."""
-        now = time.time()
+        now, self.beaten_at = time.time(), time.monotonic()
+        self.steps += state is StageState.RUNNING
         if self._shown == (state, detail) and now - self._written_at < BEAT_EVERY_S:
             return
         self._shown, self._written_at = (state, detail), now
@@ -108,6 +118,15 @@ def configure_logging() -> None:
     )
 
 
+def _watch(health: Health) -> None:
+    while True:
+        time.sleep(1.0)
+        if time.monotonic() - health.beaten_at > WATCHDOG_S:
+            log.error("the loop hangs, ending the process", seconds=WATCHDOG_S)
+            faulthandler.dump_traceback(all_threads=True)
+            os._exit(HANGS)
+
+
 @contextmanager
 def running_stage(settings: Settings, stage: str, slot: int) -> Iterator[tuple[Health, Stop]]:
     """Surround a stage's loop; the loop runs until `Stop.requested`."""
@@ -124,6 +143,7 @@ def running_stage(settings: Settings, stage: str, slot: int) -> Iterator[tuple[H
     server, _thread = start_http_server(port=0, addr="127.0.0.1")
     health = Health(settings, stage, slot, metrics_port=server.server_port)
     health.beat(StageState.STARTING)
+    threading.Thread(target=_watch, args=(health,), name="watchdog", daemon=True).start()
     log.info("stage starts", pid=os.getpid(), metrics_port=server.server_port)
     try:
         yield health, stop

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
 from pipeline import kafka
 from pipeline.kafka import CALL_TIMEOUT_S
@@ -65,9 +65,3 @@ class TransactionalProducer:
     def discard(self) -> None:
         """Drop what is queued; the successor's init_transactions aborts what was sent."""
         self._producer.purge()
-
-
-def is_fatal(error: KafkaException) -> bool:
-    """Tell whether this process can go on at all: a fenced worker cannot."""
-    cause = error.args[0] if error.args else None
-    return bool(getattr(cause, "fatal", lambda: False)())

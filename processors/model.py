@@ -7,6 +7,9 @@ from schemas.events import Event
 from schemas.reasons import Reason
 from schemas.records import EvidenceRef, Finding, Headers
 
+UNREADABLE_HEADERS: Headers = (("unreadable", None),)
+"""In place of headers that the client library cannot decode, such as a name that is not UTF-8."""
+
 
 @dataclass(frozen=True, slots=True)
 class RawRecord:

@@ -2,11 +2,16 @@
 
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from pipeline.local.kafka import running_kafka
 
 pytest_plugins = ["tests.kit.deployment"]
+
+# No deadline: a test must not assert a time, and this one does so by default.
+hypothesis.settings.register_profile("attestream", deadline=None)
+hypothesis.settings.load_profile("attestream")
 
 
 @pytest.fixture(scope="session")

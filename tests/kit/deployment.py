@@ -14,10 +14,9 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from pipeline import kafka, topics
+from pipeline import ingest, kafka, topics
 from pipeline.authority import Authority, NewKey
 from pipeline.identity import create_identity
-from pipeline.ingest import IngestWorker
 from pipeline.settings import Settings
 from pipeline.stage import Health, Stop
 from pipeline.trust import init_local
@@ -40,6 +39,31 @@ def wait_for(probe: Callable[[], T | None], what: str, deadline_s: float = DEADL
             return found
         time.sleep(0.05)
     raise AssertionError(f"not within {deadline_s:.0f} s: {what}")
+
+
+@contextmanager
+def in_thread(
+    work: Callable[[Settings, int, Health, Stop], None], settings: Settings, stage: str, slot: int = 0
+) -> Iterator[Health]:
+    """Run a stage's `work` in a thread; what it raises fails the test."""
+    health, stop = Health(settings, stage, slot), Stop()
+    failures: list[BaseException] = []
+
+    def body() -> None:
+        try:
+            work(settings, slot, health, stop)
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=body)
+    thread.start()
+    try:
+        yield health
+    finally:
+        stop.request()
+        thread.join(30)
+        assert not thread.is_alive()
+        assert not failures, failures
 
 
 class Device:
@@ -125,31 +149,11 @@ class Deployment:
     def send(self, device: Device, value: bytes, topic: str = topics.TELEMETRY_RAW) -> str:
         return self.publish(topic, device.did.encode(), value)
 
-    def worker(self, slot: int = 0) -> IngestWorker:
-        return IngestWorker(self.settings, slot, Health(self.settings, "ingest", slot))
-
     @contextmanager
-    def ingesting(self, slot: int = 0) -> Iterator[IngestWorker]:
-        """Run an ingest worker in a thread; it drains and leaves at the end of the block."""
-        worker, stop = self.worker(slot), Stop()
-        failures: list[BaseException] = []
-
-        def body() -> None:
-            try:
-                worker.run(stop)
-            except BaseException as error:
-                failures.append(error)
-
-        thread = threading.Thread(target=body)
-        thread.start()
-        try:
-            yield worker
-        finally:
-            stop.request()
-            thread.join(30)
-            worker.close()
-            assert not thread.is_alive()
-            assert not failures, failures
+    def ingesting(self, slot: int = 0) -> Iterator[Health]:
+        """Run an ingest worker in a thread; it leaves at the end of the block."""
+        with in_thread(ingest.work, self.settings, "ingest", slot) as health:
+            yield health
 
     def read(self, topic: str) -> list[RawRecord]:
         """Read a whole topic as committed, by an own consumer that shares nothing with the stages."""

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -200,8 +202,21 @@ def test_two_workers_share_the_partitions_and_judge_each_record_once(deployment:
         sources = send_round()
         deployment.verdicts(sources)
         with deployment.ingesting(slot=1) as second:
-            wait_for(lambda: second._assigned, "the second worker gets partitions")
+            wait_for(lambda: second.steps > 0, "the second joins")
             sources += send_round()
             deployment.verdicts(sources)
         sources += send_round()
         assert deployment.verdicts(sources) == ["accepted"] * len(sources)
+
+
+def test_a_header_name_that_is_not_utf8_costs_one_rejection(deployment: Deployment) -> None:
+    device = deployment.enroll()
+    partition = partition_of(device.did.encode(), 2)
+    place = [deployment.settings.bootstrap_servers, topics.TELEMETRY_RAW, str(partition), device.did]
+    command = [sys.executable, "-m", "tests.kit.evilheader", *place]
+    environment = {**os.environ, "AIOKAFKA_NO_EXTENSIONS": "1"}
+    told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    evil = f"{topics.TELEMETRY_RAW}/{partition}/{told.stdout.strip()}"
+    after = deployment.send(device, device.telemetry())
+    with deployment.ingesting():
+        assert deployment.verdicts([evil, after]) == ["malformed", "accepted"]

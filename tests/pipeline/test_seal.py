@@ -1,51 +1,34 @@
 """Seal on a real Kafka: the tree is a pure function of the topic, whatever is deleted around it."""
 
+import json
 import shutil
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
-from pipeline import topics
+from pipeline import seal, topics
 from pipeline.evidence import NotProvenYetError, prove
-from pipeline.seal import Sealer
 from pipeline.settings import Settings
 from pipeline.shard import leaf_of, store_of
-from pipeline.stage import Health, Stop
+from pipeline.stage import Health
 from pipeline.trust import load_trust, trust_path
 from processors.merkle.hashing import leaf_hash
 from processors.merkle.tree import TreeBuilder
 from processors.verify import verify
 from schemas.checkpoint import Checkpoint, log_key, open_checkpoint
 from schemas.evidence import parse_evidence
-from tests.kit.deployment import Deployment, wait_for
+from tests.kit.deployment import Deployment, in_thread, wait_for
 
 pytestmark = pytest.mark.timeout(120)
 
 
 @contextmanager
-def sealing(settings: Settings, slot: int = 0) -> Iterator[Sealer]:
+def sealing(settings: Settings, slot: int = 0) -> Iterator[Health]:
     """Run a sealer in a thread."""
     quick = settings.model_copy(update={"checkpoint_interval_s": 0.1, "anchor_interval_s": 0.3})
-    sealer, stop = Sealer(quick, slot, Health(quick, "seal", slot)), Stop()
-    failures: list[BaseException] = []
-
-    def body() -> None:
-        try:
-            sealer.run(stop)
-        except BaseException as error:
-            failures.append(error)
-
-    thread = threading.Thread(target=body)
-    thread.start()
-    try:
-        yield sealer
-    finally:
-        stop.request()
-        thread.join(30)
-        sealer.close()
-        assert not failures, failures
+    with in_thread(seal.work, quick, "seal", slot) as health:
+        yield health
 
 
 def checkpoint_of(deployment: Deployment, topic: str, partition: int) -> Checkpoint | None:
@@ -160,8 +143,8 @@ def test_a_tampered_right_edge_stops_that_shard_alone(filled: Deployment) -> Non
     good = tile.read_bytes()
     tile.write_bytes(bytes([good[0] ^ 1]) + good[1:])
     try:
-        with sealing(filled.settings) as sealer:
-            wait_for(lambda: (topics.EVENTS, 0) in sealer._stopped, "the shard stops")
-            assert (topics.EVENTS, 1) not in sealer._stopped
+        with sealing(filled.settings) as health:
+            stopped = "1 shards STOPPED: "
+            wait_for(lambda: stopped in json.loads(health.path.read_text())["detail"], "the shard stops")
     finally:
         tile.write_bytes(good)

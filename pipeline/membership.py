@@ -1,0 +1,80 @@
+"""A worker's place in a consumer group: what it is assigned, and from where it reads.
+
+Membership is static: a worker that restarts takes its partitions back at once, and its predecessor, should it
+still live, is fenced. Nothing is fetched between an assignment and `start_at`: the stage alone knows from
+where.
+"""
+
+from collections.abc import Mapping
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from pipeline import kafka
+from pipeline.settings import Settings
+from pipeline.statestore import Partition
+from processors.model import RawRecord
+
+
+class GroupMember:
+    """One consumer of a group. `changed` is true from an assignment or a loss until `start_at`."""
+
+    def __init__(
+        self, settings: Settings, stage: str, slot: int, topics: list[str], *, with_headers: bool = True
+    ) -> None:
+        name = f"{settings.log_name}.{stage}"
+        self.assigned: list[Partition] = []
+        self.changed = False
+        self.has_joined = False
+        self._with_headers = with_headers
+        self._fatal: KafkaError | None = None
+        self.consumer: Consumer = kafka.consumer(
+            settings, name, **{"group.instance.id": f"{name}.{slot}", "error_cb": self._on_error}
+        )
+        self.consumer.subscribe(
+            topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
+        )
+
+    def consume(self, most: int, wait_s: float) -> dict[Partition, list[RawRecord]]:
+        """Return the next records by partition, in offset order; nothing while `changed`.
+
+        Raises KafkaException or KafkaReadError: a fenced member's is fatal.
+        """
+        messages = self.consumer.consume(most, wait_s)
+        if self._fatal is not None:
+            raise KafkaException(self._fatal)
+        batches: dict[Partition, list[RawRecord]] = {}
+        for message in messages:
+            record = kafka.to_record(message, with_headers=self._with_headers)
+            batches.setdefault((record.topic, record.partition), []).append(record)
+        # What came together with a new assignment belongs to nobody's state; it is fetched again.
+        return {} if self.changed else batches
+
+    def start_at(self, next_offsets: Mapping[Partition, int]) -> None:
+        """Read from these offsets on; assigned partitions that are not named stay unread."""
+        places = [TopicPartition(topic, number, at) for (topic, number), at in next_offsets.items()]
+        self.consumer.assign(places)
+        self.consumer.resume(places)  # `_on_assign` paused them, and a pause outlives an assignment
+        self.changed = False
+
+    def pause(self, partition: Partition) -> None:
+        """Read no more of a partition."""
+        self.consumer.pause([TopicPartition(*partition)])
+
+    def close(self) -> None:
+        """Leave off; the place is kept for a successor until the session times out."""
+        self.consumer.close()
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self.assigned = sorted((tp.topic, tp.partition) for tp in partitions)
+        self.changed = self.has_joined = True
+        consumer.assign([TopicPartition(topic, number, 0) for topic, number in self.assigned])
+        if partitions:
+            consumer.pause(partitions)
+
+    def _on_revoke(self, consumer: Consumer, _partitions: list[TopicPartition]) -> None:
+        self.assigned, self.changed = [], True
+        consumer.unassign()
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.fatal():
+            self._fatal = error

@@ -1,0 +1,54 @@
+"""Sessions: a stage's clients and memory live until the first failure, then all of it is made anew.
+
+So there is one answer to every failure, and nothing half-known outlives it: what counts is in Kafka and in
+the published logs. Only a fatal error ends the process: a fenced worker has a successor and must not come
+back by itself.
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Protocol
+
+import structlog
+from confluent_kafka import KafkaException
+
+from pipeline import metrics
+from pipeline.kafka import is_fatal
+from pipeline.settings import PipelineError
+from pipeline.stage import Health, StageState, Stop
+
+log = structlog.get_logger()
+
+FIRST_PAUSE_S = 0.5
+LONGEST_PAUSE_S = 5.0
+
+
+class Session(Protocol):
+    """Runs until asked to stop, or raises."""
+
+    def run(self, stop: Stop) -> None:
+        """Do the stage's work."""
+
+    def close(self) -> None:
+        """Release the clients."""
+
+
+def run_sessions(stage: str, make: Callable[[], Session], health: Health, stop: Stop) -> None:
+    """Run one session after another until asked to stop; pauses grow while none gets anywhere."""
+    pause_s = FIRST_PAUSE_S
+    while not stop.requested:
+        work_done = health.steps
+        session = make()
+        try:
+            session.run(stop)
+        except (KafkaException, PipelineError, TimeoutError) as error:
+            if isinstance(error, KafkaException) and is_fatal(error):
+                raise
+            metrics.RECOVERIES.labels(stage).inc()
+            log.warning("session failed, beginning anew", error=str(error) or type(error).__name__)
+            health.beat(StageState.RESTORING, str(error))
+            pause_s = FIRST_PAUSE_S if health.steps > work_done else min(2 * pause_s, LONGEST_PAUSE_S)
+            stop.wait(pause_s)
+        finally:
+            with suppress(KafkaException):
+                session.close()
