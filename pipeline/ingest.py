@@ -150,7 +150,8 @@ class IngestSession:
 
     def _recover(self) -> None:
         """Forget memory; bring producer, state and positions to the last commit (pipeline/recovery.py)."""
-        self._producer, self._states, self._next_offsets = None, {}, {}
+        self._drop_producer()
+        self._states, self._next_offsets = {}, {}
         if not self._member.assigned:
             self._member.start_at({})
             return
@@ -173,9 +174,14 @@ class IngestSession:
 
     def close(self) -> None:
         """Leave off; what was not committed is nobody's."""
-        self._producer = None
+        self._drop_producer()
         self._member.close()
         self._registry.close()
+
+    def _drop_producer(self) -> None:
+        if self._producer is not None:
+            self._producer.close()
+        self._producer = None
 
     def _positions(self, delivered: dict[Partition, Delivered]) -> dict[Partition, ChangelogPosition]:
         return {

@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
 from pipeline import kafka
+from pipeline.bounded import BoundedCalls
 from pipeline.kafka import CALL_TIMEOUT_S
 from pipeline.settings import PipelineError, Settings
 from pipeline.statestore import Partition
 
-TRANSACTION_TIMEOUT_MS = 10_000
+TRANSACTION_TIMEOUT_S = 10.0
 """The broker aborts what we left open after so long: bounds what a killed worker blocks."""
+COMMIT_DEADLINE_S = 12.0
+"""For flush, offsets and commit together: beyond the transaction's own time-out nothing is worth a wait."""
 
 
 class TransactionError(PipelineError):
@@ -36,10 +39,14 @@ class TransactionalProducer:
     def __init__(self, settings: Settings, transactional_id: str) -> None:
         self._producer: Producer = kafka.producer(
             settings,
-            **{"transactional.id": transactional_id, "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS},
+            **{
+                "transactional.id": transactional_id,
+                "transaction.timeout.ms": round(TRANSACTION_TIMEOUT_S * 1000),
+            },
         )
         # Ends what a predecessor left: after this its transaction is committed or aborted, not pending.
         self._producer.init_transactions(CALL_TIMEOUT_S)
+        self._calls = BoundedCalls(transactional_id)
         self.produce = self._producer.produce
 
     def begin(self) -> None:
@@ -49,19 +56,22 @@ class TransactionalProducer:
     def commit(self, consumer: Consumer, next_offsets: Mapping[Partition, int]) -> None:
         """Flush, add the source offsets, commit.
 
-        The flush comes before the offsets: without it librdkafka stalls (measured). Group metadata
-        lets the broker fence a worker whose partitions have moved. Raises TransactionError or
-        KafkaException; the transaction may then have committed or not.
+        Group metadata lets the broker fence a worker whose partitions have moved. Raises TransactionError,
+        StalledCallError or KafkaException; the transaction may then have committed or not.
         """
-        left = self._producer.flush(CALL_TIMEOUT_S)
-        if left:
-            message = f"{left} records were not acknowledged within {CALL_TIMEOUT_S:.0f} s"
-            raise TransactionError(message)
         offsets = [TopicPartition(topic, number, offset) for (topic, number), offset in next_offsets.items()]
         metadata = consumer.consumer_group_metadata()
-        self._producer.send_offsets_to_transaction(offsets, metadata, CALL_TIMEOUT_S)
-        self._producer.commit_transaction(CALL_TIMEOUT_S)
+        self._calls.call(self._commit, offsets, metadata, deadline_s=COMMIT_DEADLINE_S)
 
-    def discard(self) -> None:
+    def _commit(self, offsets: list[TopicPartition], metadata: object) -> None:
+        # The flush comes before the offsets: without it librdkafka stalls (measured).
+        left = self._producer.flush(TRANSACTION_TIMEOUT_S)
+        if left:
+            raise TransactionError(f"{left} records were not acknowledged in {TRANSACTION_TIMEOUT_S:.0f} s")
+        self._producer.send_offsets_to_transaction(offsets, metadata, TRANSACTION_TIMEOUT_S)
+        self._producer.commit_transaction(TRANSACTION_TIMEOUT_S)
+
+    def close(self) -> None:
         """Drop what is queued; the successor's init_transactions aborts what was sent."""
         self._producer.purge()
+        self._calls.close()

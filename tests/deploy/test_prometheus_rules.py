@@ -6,7 +6,7 @@ from pathlib import Path
 from prometheus_client import REGISTRY
 
 import pipeline.metrics
-import pipeline.stage  # noqa: F401 - both register their metrics
+import pipeline.stage
 
 RULES = Path(__file__).parents[2] / "deploy" / "prometheus" / "attestream.rules.yml"
 

@@ -1,0 +1,43 @@
+"""A deadline that holds whatever the call does."""
+
+import threading
+
+import pytest
+
+from pipeline.bounded import BoundedCalls, StalledCallError
+
+
+def test_a_call_returns_or_raises_as_it_is() -> None:
+    calls = BoundedCalls("test")
+    seen: list[int] = []
+    calls.call(seen.append, 7, deadline_s=10)
+    assert seen == [7]
+
+    def fails() -> None:
+        raise KeyError("k")
+
+    with pytest.raises(KeyError):
+        calls.call(fails, deadline_s=10)
+
+    def times_out() -> None:
+        raise TimeoutError("its own")
+
+    with pytest.raises(TimeoutError, match="its own"):
+        calls.call(times_out, deadline_s=10)
+    calls.call(seen.append, 8, deadline_s=10)
+    assert seen == [7, 8]
+    calls.close()
+
+
+def test_a_call_that_hangs_is_left_behind_and_nothing_follows_it() -> None:
+    calls, release = BoundedCalls("test"), threading.Event()
+
+    def hangs() -> None:
+        release.wait()
+
+    with pytest.raises(StalledCallError):
+        calls.call(hangs, deadline_s=0.05)
+    with pytest.raises(StalledCallError, match="never returned"):
+        calls.call(hangs, deadline_s=10)
+    release.set()
+    calls.close()
