@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.local.kafka import running_kafka
 
-pytest_plugins = ["tests.kit.deployment"]
+pytest_plugins = ["tests.kit.deployment", "tests.kit.demorun"]
 
 # No deadline: a test must not assert a time, and this one does so by default.
 hypothesis.settings.register_profile("attestream", deadline=None)
