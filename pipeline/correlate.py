@@ -186,7 +186,7 @@ class CorrelateWorker:
 
     async def _publish(self, alerts: list[Alert]) -> None:
         """Send until all replicas have every alert; a repeat carries the same ids."""
-        from aiokafka.errors import KafkaError  # type: ignore[import-untyped]
+        from aiokafka.errors import KafkaError
         from faust.exceptions import FaustError
 
         self._waiting_since = time.monotonic()
