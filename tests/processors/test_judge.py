@@ -162,7 +162,7 @@ def test_a_registry_that_cannot_be_read_leaves_the_last_known_view() -> None:
     assert verdicts(outcome) == [(0, Reason.UNKNOWN_DEVICE, 1), (1, None, 1)]
 
 
-def test_a_registry_with_nothing_new_is_asked_once_and_judged_once() -> None:
+def test_a_registry_with_nothing_new_is_asked_once() -> None:
     follower = Follower(enrolled("device"), 1)
     outcome = judge_with(follower).process([sent("late", event_of("late"), 0)], States())
     assert follower.asked == 1
