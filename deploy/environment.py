@@ -43,7 +43,7 @@ def _run(command: list[str], wanted: int) -> int:
             if found and found[1] not in seen:
                 seen.add(found[1])
                 _progress(f"fetching {len(seen)} of about {wanted}: {found[1]}", len(seen) % 20 == 0)
-            elif line.startswith("Installing collected packages"):
+            elif wanted > 1 and line.startswith("Installing collected packages"):
                 _progress("installing", True)
     if process.returncode:
         print(*tail, sep="\n", file=sys.stderr)

@@ -15,6 +15,7 @@ from pipeline.statestore import Partition
 
 OUTAGE_S = 5.0
 """When knowledge of a partition stood still for so long, its deadlines start anew."""
+TICKS_IN_OUTAGE = 4
 
 
 @dataclass(slots=True)
@@ -25,19 +26,57 @@ class _Knowledge:
     asked_end: int | None = None
 
 
+class BrokerClock:
+    """The broker's time, from the last LogAppendTime heard and our own steps since.
+
+    It runs late by a record's way to us, never early, and does not care what time this machine thinks it is.
+    Before the first record there is only this machine's clock.
+    """
+
+    def __init__(self) -> None:
+        self._heard_us: int | None = None
+        self._heard_at = 0.0
+
+    def heard(self, append_us: int) -> bool:
+        """Take a LogAppendTime; True for the first, when the clock may have jumped."""
+        first = self._heard_us is None
+        if first or append_us > self.now_us():
+            self._heard_us, self._heard_at = append_us, time.monotonic()
+        return first
+
+    def now_us(self) -> int:
+        """Estimate the broker's time, in microseconds since 1970."""
+        if self._heard_us is None:
+            return time.time_ns() // 1000
+        return self._heard_us + round((time.monotonic() - self._heard_at) * 1e6)
+
+
 class FleetClock:
     """Tracks, for each assigned partition, up to which moment all its records have been judged."""
 
-    def __init__(self, partitions: list[Partition]) -> None:
-        now_us = time.time_ns() // 1000
-        self._known = {partition: _Knowledge(now_us, now_us) for partition in partitions}
+    def __init__(self, partitions: list[Partition], silence_after_s: float, tick_interval_s: float) -> None:
+        self._silence_us = round(silence_after_s * 1e6)
+        # Short of the limit, so that no outage passes for silence; long enough for a few ticks to fit in.
+        outage_s = min(OUTAGE_S, max(silence_after_s / 2, TICKS_IN_OUTAGE * tick_interval_s))
+        self._outage_us = round(outage_s * 1e6)
+        self._broker = BrokerClock()
+        self._known = self._anew(partitions)
+
+    def heard(self, append_us: int) -> None:
+        """Take a record's LogAppendTime: the only clock that counts is the broker's."""
+        if self._broker.heard(append_us):
+            self._known = self._anew(list(self._known))
+
+    def _anew(self, partitions: list[Partition]) -> dict[Partition, _Knowledge]:
+        now_us = self._broker.now_us()
+        return {partition: _Knowledge(now_us, now_us) for partition in partitions}
 
     def ask(self, admin: AdminClient) -> None:
         """Ask for log ends where no earlier question is open; raises KafkaException when nobody answers."""
         open_ = [p for p, k in self._known.items() if k.asked_end is None]
         if not open_:
             return
-        now_us = time.time_ns() // 1000
+        now_us = self._broker.now_us()
         for partition, end in kafka.end_offsets(admin, open_).items():
             self._known[partition].asked_us, self._known[partition].asked_end = now_us, end
 
@@ -46,14 +85,14 @@ class FleetClock:
         for partition, known in self._known.items():
             if known.asked_end is None or next_offsets[partition] < known.asked_end:
                 continue
-            if known.asked_us - known.complete_until_us > OUTAGE_S * 1e6:
+            if known.asked_us - known.complete_until_us > self._outage_us:
                 known.since_us = known.asked_us
             known.complete_until_us, known.asked_end = known.asked_us, None
 
-    def horizon_us(self, partition: Partition, silence_after_s: float) -> int | None:
+    def horizon_us(self, partition: Partition) -> int | None:
         """Return the moment since which a device must have spoken; None while deadlines start anew."""
         known = self._known[partition]
-        horizon_us = known.complete_until_us - round(silence_after_s * 1e6)
+        horizon_us = known.complete_until_us - self._silence_us
         return None if known.since_us > horizon_us else horizon_us
 
     def complete_until_us(self, partition: Partition) -> int:

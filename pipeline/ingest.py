@@ -73,7 +73,7 @@ class IngestSession:
         self._states: dict[Partition, PartitionStates] = {}
         self._next_offsets: dict[Partition, int] = {}
         self._topic_ids: dict[str, str] = {}
-        self._clock = FleetClock([])
+        self._clock = self._new_clock([])
         self._ticked_at = 0.0
 
     # ---- the story -------------------------------------------------------------------------------------
@@ -97,6 +97,7 @@ class IngestSession:
         outcomes = {p: self._judges[p[0]].process(batch, self._states[p]) for p, batch in batches.items()}
         for partition, batch in batches.items():
             self._next_offsets[partition] = batch[-1].offset + 1
+            self._clock.heard(batch[-1].append_us)
         self._tick(outcomes)
         if outcomes:
             self._write(self._producer, outcomes)
@@ -108,10 +109,12 @@ class IngestSession:
             return
         self._ticked_at = time.monotonic()
         self._registry.try_catch_up(TICK_WAIT_S)
-        self._clock.reached(self._next_offsets)
+        # A partition may end in markers that are no records: to have met its end is to have judged all of it.
+        ends = self._member.ends
+        self._clock.reached({p: max(at, ends.get(p, 0)) for p, at in self._next_offsets.items()})
         self._clock.ask(self._admin)
         for partition, states in self._states.items():
-            horizon_us = self._clock.horizon_us(partition, self._settings.silence_after_s)
+            horizon_us = self._clock.horizon_us(partition)
             findings = []
             if horizon_us is not None:
                 known_us = self._clock.complete_until_us(partition)
@@ -161,7 +164,7 @@ class IngestSession:
         for partition in recovered.next_offsets:
             detectors = self._judges[partition[0]].detectors
             self._states[partition] = PartitionStates(partition, self._store, detectors)
-        self._clock = FleetClock(list(self._states))
+        self._clock = self._new_clock(list(self._states))
         self._producer, self._next_offsets = recovered.producer, recovered.next_offsets
         log.info("recovered", partitions=len(self._states), next_offsets=sum(self._next_offsets.values()))
 
@@ -177,6 +180,9 @@ class IngestSession:
         self._drop_producer()
         self._member.close()
         self._registry.close()
+
+    def _new_clock(self, partitions: list[Partition]) -> FleetClock:
+        return FleetClock(partitions, self._settings.silence_after_s, self._settings.tick_interval_s)
 
     def _drop_producer(self) -> None:
         if self._producer is not None:

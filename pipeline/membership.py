@@ -25,10 +25,18 @@ class GroupMember:
         self.assigned: list[Partition] = []
         self.changed = False
         self.has_joined = False
+        self.ends: dict[Partition, int] = {}
+        """Where a partition's end was met last: the next offset, past markers that are no records."""
         self._with_headers = with_headers
         self._fatal: KafkaError | None = None
         self.consumer: Consumer = kafka.consumer(
-            settings, name, **{"group.instance.id": f"{name}.{slot}", "error_cb": self._on_error}
+            settings,
+            name,
+            **{
+                "group.instance.id": f"{name}.{slot}",
+                "error_cb": self._on_error,
+                "enable.partition.eof": True,
+            },
         )
         self.consumer.subscribe(
             topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
@@ -44,6 +52,10 @@ class GroupMember:
             raise KafkaException(self._fatal)
         batches: dict[Partition, list[RawRecord]] = {}
         for message in messages:
+            error = message.error()
+            if error is not None and error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - the public name
+                self.ends[message.topic() or "", message.partition() or 0] = message.offset() or 0
+                continue
             record = kafka.to_record(message, with_headers=self._with_headers)
             batches.setdefault((record.topic, record.partition), []).append(record)
         # What came together with a new assignment belongs to nobody's state; it is fetched again.
@@ -52,6 +64,7 @@ class GroupMember:
     def start_at(self, next_offsets: Mapping[Partition, int]) -> None:
         """Read from these offsets on; assigned partitions that are not named stay unread."""
         places = [TopicPartition(topic, number, at) for (topic, number), at in next_offsets.items()]
+        self.ends = {}
         self.consumer.assign(places)
         self.consumer.resume(places)  # `_on_assign` paused them, and a pause outlives an assignment
         self.changed = False

@@ -66,6 +66,12 @@ class Recovery:
     def run(self, member: GroupMember) -> Recovered:
         """Do steps 1 to 5 for the assigned partitions; every call in it has a time-out."""
         assigned = member.assigned
+        grown = [f"{topic}[{number}]" for topic, number in assigned if number >= self._settings.partitions]
+        if grown:
+            raise RecoveryError(
+                f"{grown[0]} should not be there: raw topics have {self._settings.partitions} partitions for "
+                "good, and outputs and states are laid out by them"
+            )
         producer = TransactionalProducer(self._settings, self._transactional_id)
         wanted = [TopicPartition(topic, number) for topic, number in assigned]
         found = member.consumer.committed(wanted, CALL_TIMEOUT_S)
@@ -137,7 +143,8 @@ class Recovery:
                 error = message.error()
                 if error is None:
                     record = kafka.to_record(message)
-                    updates.append((partition, record.key or b"", record.value or b""))
+                    if record.key is not None and record.value is not None:
+                        updates.append((partition, record.key, record.value))
                     next_offset = record.offset + 1
                 elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - the public name of the code
                     next_offset = message.offset() or 0

@@ -75,7 +75,7 @@ class Authenticate:
     ) -> None:
         self._kind, self._limits, self._verify = kind, limits, verify
         # Hashing a key in Python costs as much as decoding its event, and devices recur.
-        self._place = lru_cache(maxsize=200_000)(lambda key: partition_of(key, partitions))
+        self._place = lru_cache(maxsize=65_536)(lambda key: partition_of(key, partitions))
         self._prefix = pae_prefix(kind, audience)
 
     def process(self, batch: Batch, registry: Registry) -> list[Verdict]:

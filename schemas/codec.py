@@ -58,21 +58,27 @@ class Codec:
     def encode(self, name: str, record: Mapping[str, Any]) -> bytes:
         """Write `record` with the newest schema of `name`."""
         header, schema = self._writers[name]
-        buffer = io.BytesIO()
-        buffer.write(header)
         try:
-            fastavro.schemaless_writer(buffer, schema, record)
+            return self._write(header, schema, record)
         except Exception as error:
             # fastavro raises whatever its C code meets; the caller's record is at fault in every case.
             message = f"record does not fit schema {name}: {error}"
             raise CodecError(message) from error
+
+    @staticmethod
+    def _write(header: bytes, schema: Any, record: Any) -> bytes:
+        buffer = io.BytesIO()
+        buffer.write(header)
+        fastavro.schemaless_writer(buffer, schema, record)
         return buffer.getvalue()
 
     def decode(self, name: str, data: bytes) -> Record:
         """Read exactly one record of `name`.
 
         Raises UnknownSchemaError for a foreign fingerprint and CodecError for everything else:
-        another record's bytes, a truncated body, trailing bytes.
+        another record's bytes, a truncated body, trailing bytes, or any spelling but the plain one. Avro
+        lets a number or an array be spelled in many ways and its decoders differ in what they take, so two
+        verifiers could read one payload as two events.
         """
         found, writer, reader = self._reader(data)
         if found != name:
@@ -88,7 +94,17 @@ class Codec:
         if stream.tell() != len(data):
             message = f"{len(data) - stream.tell()} bytes after the end of the {name} record"
             raise CodecError(message)
+        plain = record if reader is None else self._as_written(data, writer)
+        if self._write(data[:HEADER_SIZE], writer, plain) != data:
+            message = f"the {name} record is not in its plain form: one block an array, shortest numbers"
+            raise CodecError(message)
         return cast("Record", record)
+
+    @staticmethod
+    def _as_written(data: bytes, writer: Any) -> Any:
+        stream = io.BytesIO(data)
+        stream.seek(HEADER_SIZE)
+        return fastavro.schemaless_reader(stream, writer, None)
 
     def _reader(self, data: bytes) -> tuple[str, Any, Any]:
         header = data[:HEADER_SIZE]

@@ -84,7 +84,7 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class EvidenceRef:
-    """A record that shows a finding; `digest` is BLAKE3 of its payload, where known."""
+    """A record that shows a finding; `digest` is BLAKE3 of its payload or its first 16 bytes, where known."""
 
     topic: str
     partition: int

@@ -59,7 +59,7 @@ class Worker:
         self.recover()
 
     def recover(self) -> None:
-        self.clock = FleetClock(list(self.next_offsets))
+        self.clock = FleetClock(list(self.next_offsets), SILENCE_S, 0.5)
 
     def tick(self, after_s: float = 0.5) -> None:
         self.cluster.after(after_s)
@@ -72,7 +72,7 @@ class Worker:
 
     def horizon_s(self, partition: Partition = A) -> float | None:
         """The horizon in seconds since the start of the test."""
-        found = self.clock.horizon_us(partition, SILENCE_S)
+        found = self.clock.horizon_us(partition)
         return None if found is None else found / 1e6 - START_S
 
     def complete_s(self, partition: Partition = A) -> float:
@@ -218,6 +218,6 @@ def test_whatever_happens_a_horizon_rests_on_complete_knowledge(steps: list[tupl
             if complete > began:  # before the first answer nothing is claimed
                 unread = appended[worker.next_offsets[A] :]
                 assert all(moment >= complete for moment in unread), "said complete, but records wait"
-            horizon = worker.clock.horizon_us(A, SILENCE_S)
+            horizon = worker.clock.horizon_us(A)
             if horizon is not None:
                 assert known_from <= horizon <= complete - SILENCE_S * 1e6

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from pipeline import topics
+from pipeline import kafka, topics
 from pipeline.authority import NewKey
 from pipeline.identity import create_identity
 from schemas.envelope import (
@@ -220,3 +220,20 @@ def test_a_header_name_that_is_not_utf8_costs_one_rejection(deployment: Deployme
     after = deployment.send(device, device.telemetry())
     with deployment.ingesting():
         assert deployment.verdicts([evil, after]) == ["malformed", "accepted"]
+
+
+def test_silence_is_judged_past_markers_that_are_no_records(deployment: Deployment) -> None:
+    device = deployment.enroll()
+    settings = deployment.settings.model_copy(update={"silence_after_s": 1.0})
+    quick = Deployment(settings, deployment.authority)
+    partition = partition_of(device.did.encode(), 2)
+    with quick.ingesting():
+        assert quick.verdicts([quick.send(device, device.telemetry())]) == ["accepted"]
+        # Whoever may write may end the partition in the marker of an aborted transaction.
+        aborting = kafka.producer(settings, **{"transactional.id": f"{settings.log_name}.aborting"})
+        aborting.init_transactions(20)
+        aborting.begin_transaction()
+        aborting.produce(topics.TELEMETRY_RAW, value=b"never", key=b"k", partition=partition)
+        aborting.flush(20)
+        aborting.abort_transaction(20)
+        wait_for(lambda: "silence" in rules(quick, device), "silence")

@@ -234,3 +234,29 @@ def test_text_that_is_not_utf8_is_refused(text: bytes) -> None:
 def test_values_that_are_no_numbers_are_left_to_the_rules_of_events() -> None:
     body = HEAD + varint(0) + varint(1) + struct.pack("<d", math.nan) + varint(0)
     assert math.isnan(CODEC.decode("telemetry", CODEC.header("telemetry") + body)["values"][0])
+
+
+def test_every_spelling_but_the_plain_one_is_refused() -> None:
+    access = {
+        "device_id": "did:x", "boot": 1, "sequence": 1, "time": 5, "subject": "s", "action": "a",
+        "resource": "r", "purpose": "", "session": "", "outcome": "FAILED",
+    }  # fmt: skip
+    data = CODEC.encode("access", access)
+    assert CODEC.decode("access", data)["outcome"] == "FAILED"
+    header, body = data[:10], data[10:]
+    telemetry = CODEC.encode(
+        "telemetry",
+        {"device_id": "did:x", "boot": 1, "sequence": 1, "time": 5, "codes": [1], "values": [2.0]},
+    )
+    codes = telemetry.index(b"\x02\x02\x00", 10)
+    spellings = {
+        "an index of -1 for the last symbol": header + body[:-1] + b"\x01",
+        "a length in two bytes where one does": header + b"\x8a\x00" + body[1:],
+        "an array block with a negative count and its size":
+            telemetry[:codes] + b"\x01\x02\x02\x00" + telemetry[codes + 3 :],
+        "an array in two blocks":
+            telemetry[:codes] + b"\x02\x02\x02\x04\x00" + telemetry[codes + 3 :],
+    }  # fmt: skip
+    for spelled in spellings.values():
+        with pytest.raises(CodecError, match=r"plain form"):
+            CODEC.decode(CODEC.name_of(spelled), spelled)
