@@ -25,7 +25,7 @@ from prometheus_client import Counter, Gauge
 from pipeline.faust_app import make_app
 from pipeline.settings import PipelineError, Settings
 from pipeline.stage import Health, StageState, Stop, running_stage
-from pipeline.topics import ALERTS, FINDINGS, REJECTED
+from pipeline.topics import ALERTS, FINDINGS, INTEGRITY, REJECTED
 from processors.correlate import CorrelateConfig, Correlator, Step
 from processors.model import RawRecord
 from processors.notices import Notice, read_finding, read_rejection
@@ -45,7 +45,11 @@ STOP_TIMEOUT_S = 5.0
 START_TIMEOUT_S = 60.0
 SLOW_S = 1.0
 
-_READERS: dict[str, Callable[[RawRecord], Notice]] = {FINDINGS: read_finding, REJECTED: read_rejection}
+_READERS: dict[str, Callable[[RawRecord], Notice]] = {
+    FINDINGS: read_finding,
+    INTEGRITY: read_finding,
+    REJECTED: read_rejection,
+}
 _PUBLISHED = Counter("attestream_alerts_total", "Alerts published", ["severity"])
 _READ = Counter("attestream_notices_total", "Findings and rejections read", ["topic"])
 _UNREADABLE = Counter("attestream_notices_unreadable_total", "Records that are not ours", ["topic"])
@@ -124,7 +128,7 @@ class CorrelateWorker:
         self._published = 0
         self.assigned = 0
         self.failure: Exception | None = None
-        topic = app.topic(FINDINGS, REJECTED, allow_empty=True)
+        topic = app.topic(FINDINGS, REJECTED, INTEGRITY, allow_empty=True)
         app.agent(topic, name="correlate", concurrency=1)(self._consume)
         app.on_partitions_assigned.connect(self._on_assigned)
         app.on_partitions_revoked.connect(self._on_revoked)

@@ -23,10 +23,11 @@ FINDINGS = "device.findings"
 DECISIONS = "access.decisions"
 REGISTRY = "identity.registry"
 POLICIES = "access.policies"
+INTEGRITY = "integrity.findings"
 ALERTS = "alerts"
 CHECKPOINTS = "log.checkpoints"
 ANCHORS = "log.anchors"
-SEALED_TOPICS = (EVENTS, REJECTED, DECISIONS, FINDINGS, REGISTRY, POLICIES, ALERTS, CHECKPOINTS)
+SEALED_TOPICS = (EVENTS, REJECTED, DECISIONS, FINDINGS, REGISTRY, POLICIES, INTEGRITY, ALERTS, CHECKPOINTS)
 
 _WEEK_MS = str(7 * 86400 * 1000)
 _FOREVER = "-1"
@@ -68,6 +69,7 @@ TOPICS = (
     _sealed(DECISIONS, by_device=True, retention_ms=_FOREVER),
     _sealed(REGISTRY, by_device=False, retention_ms=_FOREVER),
     _sealed(POLICIES, by_device=False, retention_ms=_FOREVER),
+    _sealed(INTEGRITY, by_device=False, retention_ms=_FOREVER),
     _sealed(ALERTS, by_device=False, retention_ms=_FOREVER),
     # A checkpoint is a leaf as it is, and the entry of a tile holds at most 65,535 bytes.
     TopicSpec(

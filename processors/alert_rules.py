@@ -36,6 +36,9 @@ _HARDWARE = Technique("T1200", "Hardware Additions", "TA0001", "Initial Access")
 _ALTERED = Technique(
     "T1565.002", "Transmitted Data Manipulation", "TA0040", "Impact", ("T1565", "Data Manipulation")
 )
+_STORED = Technique(
+    "T1565.001", "Stored Data Manipulation", "TA0040", "Impact", ("T1565", "Data Manipulation")
+)
 _SPOOFED_REPORT = Technique(
     "T1692.002", "Reporting Message", "TA0106", "Impair Process Control", ("T1692", "Unauthorized Message")
 )
@@ -67,6 +70,7 @@ class RejectionRule:
 
 
 _TELEMETRY, _ACCESS, _INTEGRITY = ("Telemetry anomaly",), ("Access anomaly",), ("Integrity",)
+_LOG = ("Log integrity",)
 
 FINDING_RULES = MappingProxyType(
     {
@@ -79,6 +83,21 @@ FINDING_RULES = MappingProxyType(
         ),
         "registry_rejected": AlertRule("Registry entry was ignored", _INTEGRITY, (_VALID_ACCOUNTS,)),
         "repeated_failed_access": AlertRule("Repeated failed access", _ACCESS, (_GUESSING,)),
+        # What the monitor finds about the log itself.
+        "entry_rewritten": AlertRule("Log entry is not its record's", _LOG, (_STORED,)),
+        "tile_rewritten": AlertRule("Published tile was changed", _LOG, (_STORED,)),
+        "record_rewritten": AlertRule("Sealed record was changed", _LOG, (_STORED,)),
+        "log_truncated": AlertRule("Part of the log is gone", _LOG, (_STORED,)),
+        "fork": AlertRule("Log shows two histories", _LOG, (_STORED,)),
+        "checkpoint_rollback": AlertRule("Published checkpoint went back", _LOG, (_STORED,)),
+        "checkpoint_invalid": AlertRule("Published checkpoint cannot be trusted", _LOG),
+        "shard_missing": AlertRule("Records are left out of the log", _LOG),
+        "shard_replaced": AlertRule("Topic was replaced and its log begun anew", _LOG),
+        "anchor_wrong_payer": AlertRule("Anchor paid by a stranger", _LOG),
+        "anchor_wrong_root": AlertRule("Anchor of another log than the published one", _LOG),
+        "anchor_missing": AlertRule("Log grows and is not anchored", _LOG),
+        "mirror_lies": AlertRule("Ledger's mirror contradicts itself", _LOG),
+        "witness_quorum_missed": AlertRule("Too few witnesses have cosigned", _LOG),
     }
 )
 DEVICE_WIDE_ACCESS = AlertRule("Repeated failed access under many names", _ACCESS, (_SPRAYING,))

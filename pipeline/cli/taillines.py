@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.topics import ALERTS, ANCHORS, CHECKPOINTS, EVENTS, FINDINGS, REGISTRY, REJECTED
+from pipeline.topics import ALERTS, ANCHORS, CHECKPOINTS, EVENTS, FINDINGS, INTEGRITY, REGISTRY, REJECTED
 from processors.alert_rules import REJECTION_RULES
 from processors.model import RawRecord
 from processors.notices import read_rejection
@@ -24,6 +24,7 @@ from schemas.records import Severity, decode_finding
 TOPIC_OF = {
     "alerts": ALERTS,
     "findings": FINDINGS,
+    "integrity": INTEGRITY,
     "rejected": REJECTED,
     "events": EVENTS,
     "anchors": ANCHORS,
@@ -166,6 +167,7 @@ def _payload(record: RawRecord) -> tuple[PayloadKind, bytes]:
 _RENDERERS: dict[str, Callable[[RawRecord], Line]] = {
     ALERTS: _alert,
     FINDINGS: _finding,
+    INTEGRITY: _finding,
     REJECTED: _rejected,
     EVENTS: _event,
     ANCHORS: _anchor,
@@ -180,6 +182,7 @@ _RENDERERS: dict[str, Callable[[RawRecord], Line]] = {
 _CONTENTS: dict[str, Callable[[RawRecord], Any]] = {
     ALERTS: lambda record: json.loads(record.value or b""),
     FINDINGS: lambda record: decode_finding(record.value or b""),
+    INTEGRITY: lambda record: decode_finding(record.value or b""),
     REJECTED: lambda record: record.value,
     EVENTS: lambda record: decode_event(*_payload(record)).body,
     ANCHORS: lambda record: CODEC.decode("anchor", record.value or b""),

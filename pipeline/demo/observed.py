@@ -23,6 +23,7 @@ from pipeline.topics import (
     CHECKPOINTS,
     EVENTS,
     FINDINGS,
+    INTEGRITY,
     RAW_TOPICS,
     REJECTED,
     SEALED_TOPICS,
@@ -136,7 +137,7 @@ class Observed:
                 source = (headers.get("source") or b"").decode(errors="replace")
                 reason = (headers.get("reason") or b"").decode(errors="replace")
                 self.rejections[source] = SeenRejection(reason, at_s)
-            case topic if topic == FINDINGS:
+            case topic if topic in (FINDINGS, INTEGRITY):
                 self._finding(record, at_s)
             case topic if topic == ALERTS:
                 self.alerts += 1

@@ -19,7 +19,7 @@ from pipeline.local.kafka import Broker
 from pipeline.local.kafka import start as start_broker
 from pipeline.local.process import stop as stop_broker
 from pipeline.settings import Settings
-from pipeline.topics import ALERTS, FINDINGS, REJECTED
+from pipeline.topics import ALERTS, FINDINGS, INTEGRITY, REJECTED
 from schemas.records import EvidenceRef, Finding, FindingStatus, Severity
 from tests.kit.deployment import Deployment, make_deployment, read_topic, wait_for
 
@@ -133,6 +133,16 @@ def test_findings_and_rejections_become_alerts(log: Deployment) -> None:
     assert len(headers["ce_salt"] or b"") == 32
     assert first.key == json.loads(first.value or b"")["finding_info"]["uid"].encode()
     assert settings.log_name.encode() in (headers["ce_source"] or b"")
+
+
+def test_findings_of_the_monitor_become_alerts(log: Deployment) -> None:
+    settings = log.settings
+    found = finding(7, rule="fork")
+    log.publish(INTEGRITY, found.device_id.encode(), found.encode(os.urandom(16)), 0)
+    with correlating(settings):
+        wait_for(lambda: alerts(settings), "the fork is told")
+    (told,) = alerts(settings)
+    assert told["finding_info"]["title"] == "Log shows two histories"
 
 
 def test_aborted_records_are_never_told(log: Deployment) -> None:
