@@ -1,0 +1,323 @@
+"""FSCK: recompute a published log from its entries, as a stranger would, believing the log's key alone.
+
+The story: open every checkpoint, recompute each tree span by span on several processes, compare every tile,
+look at what the entries say, then hold the epoch log against the shards that it records. What a span is and
+who is at fault is decided in `processors.merkle.fsck`; what entries may say in `processors.logentries`.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from pipeline.logsource import FolderSource, LogSource, open_source
+from pipeline.settings import UsageError
+from pipeline.shardlist import shard_list_name
+from pipeline.tilestore import CHECKPOINT
+from pipeline.topics import CHECKPOINTS
+from pipeline.workers import in_order
+from processors.logentries import EpochOrder, EpochSeen, LeafOrder, LeavesSeen
+from processors.merkle.fsck import SPAN_LEAVES, Fault, FaultKind, Rebuild, Span, check_span, span_count
+from processors.merkle.reader import TiledTree
+from schemas.checkpoint import Checkpoint, CheckpointError, log_key, parse_checkpoint
+from schemas.errors import FormatError
+from schemas.note import Note, parse_note, parse_vkey, verify_note
+from schemas.tile import ENTRIES, TILE_WIDTH, Tile
+from schemas.trust import TrustRoot
+
+EPOCH_PATH = f"{CHECKPOINTS}/0"
+_SHARD_PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*/(0|[1-9][0-9]{0,8})", re.ASCII)
+_USES_OF_A_TREE = 16
+"""A tree keeps the tiles it has checked; opened anew so often, those of many shards stay small."""
+
+Progress = Callable[[int, int], None]
+"""Leaves done, and leaves known of so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class Believed:
+    """All that is believed: the log's name, and the keys that it signs or has signed with."""
+
+    log_name: str
+    keys: tuple[bytes, ...]
+
+    @classmethod
+    def from_trust(cls, trust: TrustRoot) -> "Believed":
+        """What a trust file says."""
+        return cls(trust.log_name, (trust.log_key, *getattr(trust, "previous_log_keys", ())))
+
+    @classmethod
+    def from_vkey(cls, vkey: str) -> "Believed":
+        """What a verifier key says; raises UsageError for any other text."""
+        try:
+            key = parse_vkey(vkey)
+        except FormatError as error:
+            raise UsageError(f"--log-key: {error}") from error
+        return cls(key.name, (key.public_key,))
+
+    def owns(self, origin: str) -> bool:
+        """Whether an origin is the log's own name or one of its shards."""
+        return origin == self.log_name or origin.startswith(self.log_name + "/")
+
+    def verify(self, note: Note, name: str) -> None:
+        """Raise FormatError unless the log signed the note under this name."""
+        verify_note(note, [log_key(name, key) for key in self.keys])
+
+    def open(self, data: bytes, origin: str) -> Checkpoint:
+        """Verify the checkpoint of an origin; raises FormatError."""
+        note = parse_note(data)
+        self.verify(note, origin)
+        checkpoint = parse_checkpoint(note.text)
+        if checkpoint.origin != origin:
+            raise CheckpointError(f"is of {checkpoint.origin!r}, and not of {origin!r}")
+        return checkpoint
+
+
+@dataclass(slots=True)
+class LogReport:
+    """One published log: what its checkpoint says, and everything that does not hold."""
+
+    origin: str
+    path: str
+    """Below the place that was asked for; empty for that place itself."""
+    checkpoint: Checkpoint | None = None
+    faults: list[Fault] = field(default_factory=list)
+    recorded: int | None = None
+    """Leaves covered by the epoch log; None where that is not known."""
+    records_checked: int = 0
+    records_gone: int = 0
+    """Leaves whose records the topic no longer keeps: not checkable."""
+
+    @property
+    def size(self) -> int:
+        """Leaves under the checkpoint."""
+        return self.checkpoint.size if self.checkpoint else 0
+
+
+@dataclass(slots=True)
+class Report:
+    """Everything that was looked at."""
+
+    logs: list[LogReport]
+    foreign: int = 0
+    """Entries of the epoch log that are not in the log's name."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing is wrong."""
+        return not any(log.faults for log in self.logs)
+
+
+@dataclass(frozen=True, slots=True)
+class SpanTask:
+    """One span for one process: picklable, and all that it needs."""
+
+    place: str
+    path: str
+    checkpoint: Checkpoint
+    number: int
+    believed: Believed
+    are_shards_at_hand: bool
+
+
+Seen = EpochSeen | LeavesSeen
+
+
+def fsck(
+    place: str,
+    believed: Believed,
+    *,
+    origin: str | None = None,
+    jobs: int = 1,
+    on_progress: Progress | None = None,
+) -> Report:
+    """Check a published log, or a folder of them with its epoch log.
+
+    Raises LogSourceError where it cannot be read, and UsageError where no log is published.
+    """
+    check = _Fsck(place, believed, jobs, on_progress or _nobody)
+    source = open_source(place)
+    if source.read(CHECKPOINT) is not None:
+        return Report([check.single(origin)])
+    if origin is not None:
+        raise UsageError(f"{place}: --origin is for the folder of a single log, which holds a checkpoint")
+    return check.whole()
+
+
+class _Fsck:
+    def __init__(self, place: str, believed: Believed, jobs: int, on_progress: Progress) -> None:
+        self.place, self.believed, self.jobs = place, believed, jobs
+        self.source = open_source(place)
+        self._on_progress = on_progress
+        self._done = self._known = 0
+
+    # ---- the story -------------------------------------------------------------------------------------
+
+    def single(self, origin: str | None) -> LogReport:
+        """Check the one log that is published at the place itself."""
+        report = self._open("", origin)
+        self._check([report], are_shards_at_hand=False)
+        return report
+
+    def whole(self) -> Report:
+        """Check the epoch log, then every shard that it lists or records, and every other that is there."""
+        # The epoch log's checkpoint is read first, so a log that grows meanwhile is never behind it.
+        epoch = self._open(EPOCH_PATH, self.believed.log_name)
+        found = _published_paths(self.source)
+        if epoch.checkpoint is None and not found and self.source.at(EPOCH_PATH).read(CHECKPOINT) is None:
+            raise UsageError(f"no log is published at {self.place}")
+        seen = self._check([epoch], are_shards_at_hand=True)[epoch.path]
+        assert isinstance(seen, EpochSeen)  # noqa: S101 - its origin is the log's name
+        prefix = self.believed.log_name + "/"
+        named = [*(seen.listed or ()), *seen.largest]
+        paths = {o.removeprefix(prefix) for o in named if o != self.believed.log_name}
+        shards = [
+            self._open_shard(path, seen) for path in sorted(paths | found) if _SHARD_PATH.fullmatch(path)
+        ]
+        # A shard that is listed and was never recorded has nothing to seal yet.
+        shards = [shard for shard in shards if shard.checkpoint or shard.faults]
+        self._check(shards, are_shards_at_hand=False)
+        return Report([epoch, *shards], foreign=seen.foreign)
+
+    # ---- one log ---------------------------------------------------------------------------------------
+
+    def _open_shard(self, path: str, seen: EpochSeen) -> LogReport:
+        origin = f"{self.believed.log_name}/{path}"
+        recorded = seen.largest.get(origin)
+        size = recorded.size if recorded else 0
+        report = self._open(path, origin, must_exist=size > 0)
+        report.recorded = size
+        return report
+
+    def _open(self, path: str, origin: str | None, *, must_exist: bool = True) -> LogReport:
+        """Open a checkpoint; what is wrong with it is the report's first fault."""
+        data = self.source.at(path).read(CHECKPOINT)
+        report = LogReport(origin or self.believed.log_name, path)
+        try:
+            if data is None:
+                if must_exist:
+                    raise CheckpointError("is missing")
+                return report
+            report.origin = origin or self._origin_of(data)
+            report.checkpoint = self.believed.open(data, report.origin)
+        except FormatError as error:
+            report.faults.append(Fault(0, CHECKPOINT, FaultKind.CHECKPOINT, str(error)))
+        return report
+
+    def _origin_of(self, data: bytes) -> str:
+        """Whose checkpoint it claims to be, where nobody said whose it must be."""
+        origin = parse_checkpoint(parse_note(data).text).origin
+        if not self.believed.owns(origin):
+            raise CheckpointError(f"is of {origin!r}, which does not belong to {self.believed.log_name!r}")
+        return origin
+
+    # ---- spans -----------------------------------------------------------------------------------------
+
+    def _check(self, reports: Sequence[LogReport], *, are_shards_at_hand: bool) -> dict[str, Seen]:
+        """Recompute the trees of logs whose checkpoints hold; what was seen of each, by its path."""
+        joins = {
+            each.path: _Join(self.source, each, self._new_seen(each, are_shards_at_hand)) for each in reports
+        }
+        self._known += sum(each.size for each in reports)
+
+        def tasks() -> Iterator[SpanTask]:
+            for each in reports:
+                if each.checkpoint is None:
+                    continue
+                for number in range(span_count(each.size)):
+                    if joins[each.path].gave_up:
+                        break
+                    yield SpanTask(
+                        self.place, each.path, each.checkpoint, number, self.believed, are_shards_at_hand
+                    )
+
+        # A process costs more to start than a few thousand leaves to check.
+        jobs = self.jobs if sum(each.size for each in reports) > SPAN_LEAVES else 1
+        for task, span, seen in in_order(run_span, tasks(), jobs):
+            joins[task.path].add(span, seen)
+            self._done += span.leaves
+            self._on_progress(self._done, self._known)
+        for each in reports:
+            if each.checkpoint is not None:
+                each.faults += joins[each.path].finish(each.checkpoint.root)
+        return {path: join.seen for path, join in joins.items()}
+
+    def _new_seen(self, report: LogReport, are_shards_at_hand: bool) -> Seen:
+        return EpochSeen(are_shards_at_hand) if report.origin == self.believed.log_name else LeavesSeen()
+
+
+class _Join:
+    """The spans of one log as they come in."""
+
+    def __init__(self, source: LogSource, report: LogReport, seen: Seen) -> None:
+        self._rebuild = Rebuild(source.at(report.path), report.size)
+        self._size, self._between = report.size, list[Fault]()
+        self.seen, self.gave_up = seen, False
+
+    def add(self, span: Span, seen: Seen) -> None:
+        if self.gave_up:
+            return
+        self._rebuild.add(span)
+        for index, reason in self.seen.follow(cast("Any", seen)):  # both are of one log
+            self._between.append(Fault(index, bundle_path(index, self._size), FaultKind.ORDER, reason))
+        self.gave_up = span.gave_up
+
+    def finish(self, root: bytes) -> list[Fault]:
+        return self._rebuild.finish(root, self._between)
+
+
+def run_span(task: SpanTask) -> tuple[SpanTask, Span, Seen]:
+    """Check one span: what a worker process does."""
+    source = open_source(task.place)
+    check: EpochOrder | LeafOrder
+    if task.checkpoint.origin == task.believed.log_name:
+        published = _Shards(source, task.believed).tree if task.are_shards_at_hand else None
+        names = task.believed.log_name, shard_list_name(task.believed.log_name)
+        check = EpochOrder(*names, task.believed.verify, published)
+    else:
+        check = LeafOrder()
+    span = check_span(source.at(task.path), task.checkpoint.size, task.number, check)
+    return task, span, check.seen
+
+
+class _Shards:
+    """The published trees of the shards, read only as far as they are asked."""
+
+    def __init__(self, source: LogSource, believed: Believed) -> None:
+        self._source, self._believed = source, believed
+        self._open: dict[str, tuple[TiledTree, int]] = {}
+
+    def tree(self, origin: str) -> TiledTree | None:
+        """The tree of an origin; None where nothing is published. Raises FormatError or MerkleError."""
+        tree, uses = self._open.get(origin, (None, _USES_OF_A_TREE))
+        if uses >= _USES_OF_A_TREE:
+            path = origin.removeprefix(self._believed.log_name + "/")
+            source = self._source.at(path)
+            data = source.read(CHECKPOINT) if _SHARD_PATH.fullmatch(path) else None
+            if data is None:
+                return None
+            checkpoint = self._believed.open(data, origin)
+            tree, uses = TiledTree(source, checkpoint.size, checkpoint.root), 0
+        assert tree is not None  # noqa: S101
+        self._open[origin] = tree, uses + 1
+        return tree
+
+
+def bundle_path(index: int, size: int) -> str:
+    """The entry bundle that holds leaf `index` in a tree of `size` leaves."""
+    bundle = index // TILE_WIDTH
+    return Tile(ENTRIES, bundle, min(TILE_WIDTH, size - bundle * TILE_WIDTH)).path
+
+
+def _published_paths(source: LogSource) -> set[str]:
+    """The shards that a folder holds; a web server does not tell, and the epoch log has to."""
+    if not isinstance(source, FolderSource):
+        return set()
+    folder: Path = source.folder
+    paths = {file.parent.relative_to(folder).as_posix() for file in folder.glob(f"*/*/{CHECKPOINT}")}
+    return paths - {EPOCH_PATH}
+
+
+def _nobody(_done: int, _known: int) -> None:
+    pass
