@@ -5,73 +5,30 @@ look at what the entries say, then hold the epoch log against the shards that it
 who is at fault is decided in `processors.merkle.fsck`; what entries may say in `processors.logentries`.
 """
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+from pipeline.believed import EPOCH_PATH, SHARD_PATH, Believed
 from pipeline.logsource import FolderSource, LogSource, open_source
 from pipeline.settings import UsageError
 from pipeline.shardlist import shard_list_name
 from pipeline.tilestore import CHECKPOINT
-from pipeline.topics import CHECKPOINTS
 from pipeline.workers import in_order
 from processors.logentries import EpochOrder, EpochSeen, LeafOrder, LeavesSeen
 from processors.merkle.fsck import SPAN_LEAVES, Fault, FaultKind, Rebuild, Span, check_span, span_count
 from processors.merkle.reader import TiledTree
-from schemas.checkpoint import Checkpoint, CheckpointError, log_key, parse_checkpoint
+from schemas.checkpoint import Checkpoint, CheckpointError, parse_checkpoint
 from schemas.errors import FormatError
-from schemas.note import Note, parse_note, parse_vkey, verify_note
+from schemas.note import parse_note
 from schemas.tile import ENTRIES, TILE_WIDTH, Tile
-from schemas.trust import TrustRoot
 
-EPOCH_PATH = f"{CHECKPOINTS}/0"
-_SHARD_PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*/(0|[1-9][0-9]{0,8})", re.ASCII)
 _USES_OF_A_TREE = 16
 """A tree keeps the tiles it has checked; opened anew so often, those of many shards stay small."""
 
 Progress = Callable[[int, int], None]
 """Leaves done, and leaves known of so far."""
-
-
-@dataclass(frozen=True, slots=True)
-class Believed:
-    """All that is believed: the log's name, and the keys that it signs or has signed with."""
-
-    log_name: str
-    keys: tuple[bytes, ...]
-
-    @classmethod
-    def from_trust(cls, trust: TrustRoot) -> "Believed":
-        """What a trust file says."""
-        return cls(trust.log_name, (trust.log_key, *getattr(trust, "previous_log_keys", ())))
-
-    @classmethod
-    def from_vkey(cls, vkey: str) -> "Believed":
-        """What a verifier key says; raises UsageError for any other text."""
-        try:
-            key = parse_vkey(vkey)
-        except FormatError as error:
-            raise UsageError(f"--log-key: {error}") from error
-        return cls(key.name, (key.public_key,))
-
-    def owns(self, origin: str) -> bool:
-        """Whether an origin is the log's own name or one of its shards."""
-        return origin == self.log_name or origin.startswith(self.log_name + "/")
-
-    def verify(self, note: Note, name: str) -> None:
-        """Raise FormatError unless the log signed the note under this name."""
-        verify_note(note, [log_key(name, key) for key in self.keys])
-
-    def open(self, data: bytes, origin: str) -> Checkpoint:
-        """Verify the checkpoint of an origin; raises FormatError."""
-        note = parse_note(data)
-        self.verify(note, origin)
-        checkpoint = parse_checkpoint(note.text)
-        if checkpoint.origin != origin:
-            raise CheckpointError(f"is of {checkpoint.origin!r}, and not of {origin!r}")
-        return checkpoint
 
 
 @dataclass(slots=True)
@@ -86,6 +43,7 @@ class LogReport:
     recorded: int | None = None
     """Leaves covered by the epoch log; None where that is not known."""
     records_checked: int = 0
+    """Leaves that were held against the record in the topic."""
     records_gone: int = 0
     """Leaves whose records the topic no longer keeps: not checkable."""
 
@@ -137,12 +95,19 @@ def fsck(
     Raises LogSourceError where it cannot be read, and UsageError where no log is published.
     """
     check = _Fsck(place, believed, jobs, on_progress or _nobody)
-    source = open_source(place)
-    if source.read(CHECKPOINT) is not None:
-        return Report([check.single(origin)])
-    if origin is not None:
-        raise UsageError(f"{place}: --origin is for the folder of a single log, which holds a checkpoint")
-    return check.whole()
+    return Report([check.single(origin)]) if check.is_single(origin) else check.whole()
+
+
+def checkpoints(place: str, believed: Believed, *, origin: str | None = None) -> list[LogReport]:
+    """Open the checkpoint of a published log, or of each in a folder of them; raises as `fsck` does.
+
+    The faults of a shard are those of its checkpoint.
+    """
+    check = _Fsck(place, believed, 1, _nobody)
+    if check.is_single(origin):
+        return [check.open("", origin)]
+    epoch, shards, _ = check.open_all()
+    return [epoch, *shards]
 
 
 class _Fsck:
@@ -152,45 +117,55 @@ class _Fsck:
         self._on_progress = on_progress
         self._done = self._known = 0
 
+    def is_single(self, origin: str | None) -> bool:
+        """Tell a log from a folder of logs."""
+        if self.source.read(CHECKPOINT) is not None:
+            return True
+        if origin is not None:
+            raise UsageError(f"{self.place}: --origin is for a single log, and here is no checkpoint of one")
+        return False
+
     # ---- the story -------------------------------------------------------------------------------------
 
     def single(self, origin: str | None) -> LogReport:
         """Check the one log that is published at the place itself."""
-        report = self._open("", origin)
+        report = self.open("", origin)
         self._check([report], are_shards_at_hand=False)
         return report
 
     def whole(self) -> Report:
         """Check the epoch log, then every shard that it lists or records, and every other that is there."""
+        epoch, shards, seen = self.open_all()
+        self._check(shards, are_shards_at_hand=False)
+        return Report([epoch, *shards], foreign=seen.foreign)
+
+    def open_all(self) -> tuple[LogReport, list[LogReport], EpochSeen]:
+        """Check the epoch log, which says what there must be, and open every shard's checkpoint."""
         # The epoch log's checkpoint is read first, so a log that grows meanwhile is never behind it.
-        epoch = self._open(EPOCH_PATH, self.believed.log_name)
+        epoch = self.open(EPOCH_PATH, self.believed.log_name)
         found = _published_paths(self.source)
         if epoch.checkpoint is None and not found and self.source.at(EPOCH_PATH).read(CHECKPOINT) is None:
             raise UsageError(f"no log is published at {self.place}")
         seen = self._check([epoch], are_shards_at_hand=True)[epoch.path]
         assert isinstance(seen, EpochSeen)  # noqa: S101 - its origin is the log's name
         prefix = self.believed.log_name + "/"
-        named = [*(seen.listed or ()), *seen.largest]
-        paths = {o.removeprefix(prefix) for o in named if o != self.believed.log_name}
-        shards = [
-            self._open_shard(path, seen) for path in sorted(paths | found) if _SHARD_PATH.fullmatch(path)
-        ]
+        named = {origin.removeprefix(prefix) for origin in (*(seen.listed or ()), *seen.largest)}
+        paths = sorted(path for path in named | found if SHARD_PATH.fullmatch(path))
         # A shard that is listed and was never recorded has nothing to seal yet.
-        shards = [shard for shard in shards if shard.checkpoint or shard.faults]
-        self._check(shards, are_shards_at_hand=False)
-        return Report([epoch, *shards], foreign=seen.foreign)
+        shards = [shard for path in paths if (shard := self._open_shard(path, seen)) is not None]
+        return epoch, shards, seen
 
     # ---- one log ---------------------------------------------------------------------------------------
 
-    def _open_shard(self, path: str, seen: EpochSeen) -> LogReport:
+    def _open_shard(self, path: str, seen: EpochSeen) -> LogReport | None:
         origin = f"{self.believed.log_name}/{path}"
         recorded = seen.largest.get(origin)
         size = recorded.size if recorded else 0
-        report = self._open(path, origin, must_exist=size > 0)
+        report = self.open(path, origin, must_exist=size > 0)
         report.recorded = size
-        return report
+        return report if report.checkpoint or report.faults else None
 
-    def _open(self, path: str, origin: str | None, *, must_exist: bool = True) -> LogReport:
+    def open(self, path: str, origin: str | None, *, must_exist: bool = True) -> LogReport:
         """Open a checkpoint; what is wrong with it is the report's first fault."""
         data = self.source.at(path).read(CHECKPOINT)
         report = LogReport(origin or self.believed.log_name, path)
@@ -294,7 +269,7 @@ class _Shards:
         if uses >= _USES_OF_A_TREE:
             path = origin.removeprefix(self._believed.log_name + "/")
             source = self._source.at(path)
-            data = source.read(CHECKPOINT) if _SHARD_PATH.fullmatch(path) else None
+            data = source.read(CHECKPOINT) if SHARD_PATH.fullmatch(path) else None
             if data is None:
                 return None
             checkpoint = self._believed.open(data, origin)

@@ -56,6 +56,7 @@ class LeavesSeen:
     first: tuple[int, int] | None = None
     """(index, offset)."""
     last_offset: int = -1
+    """Of the last leaf, be it in order or not: one step back is one complaint."""
 
     def follow(self, later: "LeavesSeen") -> Iterator[Complaint]:
         """Go on to the next span."""
@@ -63,9 +64,9 @@ class LeavesSeen:
             return
         index, offset = later.first
         if offset <= self.last_offset:
-            yield index, _out_of_order(offset, self.last_offset)
+            yield index, f"entry {index}: {_out_of_order(offset, self.last_offset)}"
         self.first = self.first or later.first
-        self.last_offset = max(self.last_offset, later.last_offset)
+        self.last_offset = later.last_offset
 
 
 class LeafOrder:
@@ -85,7 +86,6 @@ class LeafOrder:
                 continue
             if offset <= seen.last_offset:
                 yield index, f"entry {index}: {_out_of_order(offset, seen.last_offset)}"
-                continue
             if seen.first is None:
                 seen.first = index, offset
             seen.last_offset = offset

@@ -19,6 +19,8 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "pipeline.cli.send": ("send",),
     "pipeline.cli.demo": ("demo",),
     "pipeline.cli.tail": ("tail",),
+    "pipeline.cli.witness": ("witness",),
+    "pipeline.cli.log": ("log",),
 }
 
 USAGE_ERROR = 2
