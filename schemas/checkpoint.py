@@ -97,16 +97,18 @@ def sign_checkpoint(checkpoint: Checkpoint, signers: Iterable[Signer]) -> Note:
     return sign_note(format_checkpoint(checkpoint), signers)
 
 
-def open_checkpoint(data: bytes, key: VerifierKey) -> SignedCheckpoint:
+def open_checkpoint(data: bytes, key: VerifierKey, *earlier: VerifierKey) -> SignedCheckpoint:
     """Parse a signed checkpoint and verify that the log `key.name` signed it as its own.
+
+    `earlier` are keys of the same log that have since been replaced; one signature suffices.
 
     Raises `FormatError`: malformed (`NoteError`, `CheckpointError`), unsigned or forged (`SignatureError`),
     or another log's (`CheckpointError`). Other signatures are neither needed nor checked.
     """
-    if key.algorithm != ED25519:
+    if any(each.algorithm != ED25519 for each in (key, *earlier)):
         raise SignatureError(f"{key.name} is a cosigner's key, not a log's")
     note = parse_note(data)
-    verify_note(note, [key])
+    verify_note(note, [key, *earlier])
     checkpoint = parse_checkpoint(note.text)
     if checkpoint.origin != key.name:
         raise CheckpointError(f"checkpoint of {checkpoint.origin!r} where one of {key.name!r} was expected")

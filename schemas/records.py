@@ -33,7 +33,12 @@ def value_digest(value: bytes | None) -> bytes:
 
 def record_digest(key: bytes | None, headers: Headers, value: bytes | None) -> bytes:
     """BLAKE3(key_digest ‖ value_digest): a proof can withhold the value, nobody can change a header."""
-    return blake3(key_digest(key, headers) + value_digest(value)).digest()
+    return digest_of_parts(key_digest(key, headers), value_digest(value))
+
+
+def digest_of_parts(key_part: bytes, value_part: bytes) -> bytes:
+    """Make the record digest of a key digest and a value digest."""
+    return blake3(key_part + value_part).digest()
 
 
 _LEAF_HEADER = CODEC.header("leaf")

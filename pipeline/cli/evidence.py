@@ -10,7 +10,7 @@ from pipeline.cli.options import BootstrapServers, ClientSetting, CommandConfig,
 
 if TYPE_CHECKING:
     from pipeline.settings import Settings
-    from processors.verify import Verdict
+    from processors.verification.verdict import Verdict
     from schemas.evidence import Evidence
 
 POLL_S = 0.5
@@ -54,7 +54,7 @@ def verify(
     """Check evidence offline, from its bytes and the trust file alone. Exit 1 when a step does not hold."""
     from pipeline.settings import UsageError
     from pipeline.trust import load_trust
-    from processors.verify import verify as check
+    from pipeline.verify import verify as check
     from schemas.errors import FormatError
     from schemas.evidence import parse_evidence
 

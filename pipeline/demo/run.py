@@ -29,7 +29,7 @@ from pipeline.local.stack import LocalStack
 from pipeline.settings import PipelineError, Settings
 from pipeline.topics import EVENTS
 from pipeline.trust import load_trust, trust_path
-from processors.verify import verify
+from pipeline.verify import verify
 from schemas.envelope import PayloadKind
 from schemas.evidence import parse_evidence
 

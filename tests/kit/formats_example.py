@@ -8,24 +8,26 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from anchors.hedera.ids import EntityId
+from anchors.hedera.running_hash import RUNNING_HASH_VERSION, ZERO_RUNNING_HASH, running_hash_v3
 from pipeline.anchorrecords import ledger_message
 from pipeline.shard import origin_of
 from pipeline.shardlist import shard_list
-from pipeline.topics import CHECKPOINTS, EVENTS, TELEMETRY_RAW
+from pipeline.topics import CHECKPOINTS, EVENTS, REGISTRY, TELEMETRY_RAW
 from processors.merkle.hashing import leaf_hash, node_hash
 from schemas.checkpoint import Checkpoint, SignedCheckpoint, log_key, sign_checkpoint
 from schemas.codec import CODEC
 from schemas.did import encode_did_key
 from schemas.ed25519 import public_key
 from schemas.envelope import PayloadKind, Signature, SignedEnvelope, pae, pae_prefix, payload_type
-from schemas.evidence import Evidence, EvidenceRecord
+from schemas.evidence import AnchorReceipt, Evidence, EvidenceRecord, ProvenRecord, SegmentMessage
 from schemas.note import Ed25519Signer, format_note
 from schemas.partition import murmur2, partition_of
 from schemas.records import encode_leaf, key_digest, record_digest, value_digest
 from schemas.signing import SigningIdentity
 from schemas.tile import Tile, encode_bundle
 from schemas.tlogproof import TlogProof, format_tlog_proof
-from schemas.trust import TrustRoot
+from schemas.trust import LedgerTrust, TrustRoot
 from tests.kit.spelled import Block, Pieces, avro_block, expect_bytes, hex_block, text_block, u32
 
 LOG_NAME = "ward.example"
@@ -54,7 +56,10 @@ AUTHORITY = SigningIdentity("did:example:authority", "authority-1", AUTHORITY_SE
 KEY = DEVICE.did.encode()
 PARTITION = partition_of(KEY, PARTITIONS)
 ORIGIN = origin_of(LOG_NAME, (EVENTS, PARTITION))
-TRUST = TrustRoot(LOG_NAME, public_key(LOG_SEED), {AUTHORITY.key_id: AUTHORITY.public_key})
+REGISTRY_ORIGIN = origin_of(LOG_NAME, (REGISTRY, 0))
+LEDGER = LedgerTrust("hedera:testnet", "0.0.1001", "0.0.1002")
+CONSENSUS_NS = TIME_US * 1000 + 13_000_000_000
+TRUST = TrustRoot(LOG_NAME, public_key(LOG_SEED), {AUTHORITY.key_id: AUTHORITY.public_key}, ledger=LEDGER)
 
 
 def telemetry(sequence: int) -> dict[str, Any]:
@@ -240,41 +245,90 @@ def _tree() -> dict[str, Block]:
     }
 
 
+def _registration() -> EvidenceRecord:
+    """The device's entry as a record of the registry."""
+    payload = CODEC.encode("registry_entry", REGISTRATION)
+    signature = AUTHORITY.sign(PayloadKind.REGISTRY_ENTRY, LOG_NAME, payload)
+    value = SignedEnvelope(payload, (signature,)).encode()
+    return EvidenceRecord(REGISTRY, 0, 0, TIME_US // 1000 - 60_000, KEY, (), value)
+
+
+def _receipt(message: bytes) -> AnchorReceipt:
+    """The receipt of the topic's first message."""
+    running_hash = running_hash_v3(
+        ZERO_RUNNING_HASH,
+        payer=EntityId.parse(LEDGER.payer),
+        topic=EntityId.parse(LEDGER.topic),
+        consensus_time_ns=CONSENSUS_NS,
+        sequence=1,
+        message=message,
+    )
+    return AnchorReceipt(
+        ledger=LEDGER.kind,
+        topic=LEDGER.topic,
+        sequence=1,
+        consensus_timestamp_ns=CONSENSUS_NS,
+        transaction_id="0.0.1002@1760000009.000000000",
+        payer=LEDGER.payer,
+        mirror="https://testnet.mirrornode.hedera.com",
+        message=message,
+        running_hash=running_hash,
+        running_hash_version=RUNNING_HASH_VERSION,
+        segment_start=None,
+        segment=(SegmentMessage(1, CONSENSUS_NS, LEDGER.payer, message, running_hash),),
+    )
+
+
 def _log() -> dict[str, Block]:
     hashes = [leaf_hash(leaf(record)) for record in accepted()]
     root = node_hash(node_hash(hashes[0], hashes[1]), hashes[2])
     signer = Ed25519Signer.from_seed(ORIGIN, LOG_SEED)
     shard_note = sign_checkpoint(Checkpoint(ORIGIN, len(hashes), root), [signer])
-    # A real list names every shard; two show the form.
+    entry = _registration()
+    entry_leaf = encode_leaf(entry.offset, entry.timestamp_ms, entry.digest)
+    registry_signer = Ed25519Signer.from_seed(REGISTRY_ORIGIN, LOG_SEED)
+    registry_note = sign_checkpoint(Checkpoint(REGISTRY_ORIGIN, 1, leaf_hash(entry_leaf)), [registry_signer])
+    # A real list names every shard; three show the form.
     listed = shard_list(
         LOG_NAME,
         LOG_SEED,
-        {EVENTS: "AAAAAAAAAAAAAAAAAAAAAQ", CHECKPOINTS: "AAAAAAAAAAAAAAAAAAAAAg"},
-        {(EVENTS, PARTITION): ORIGIN, (CHECKPOINTS, 0): LOG_NAME},
+        {
+            EVENTS: "AAAAAAAAAAAAAAAAAAAAAQ",
+            CHECKPOINTS: "AAAAAAAAAAAAAAAAAAAAAg",
+            REGISTRY: "AAAAAAAAAAAAAAAAAAAAAw",
+        },
+        {(EVENTS, PARTITION): ORIGIN, (CHECKPOINTS, 0): LOG_NAME, (REGISTRY, 0): REGISTRY_ORIGIN},
     )
-    entries = [listed, format_note(shard_note)]
-    epoch_hashes = [leaf_hash(entry) for entry in entries]
-    epoch_root = node_hash(*epoch_hashes)
+    epoch_hashes = [leaf_hash(each) for each in (listed, format_note(registry_note), format_note(shard_note))]
+    first_two = node_hash(epoch_hashes[0], epoch_hashes[1])
     epoch_signer = Ed25519Signer.from_seed(LOG_NAME, LOG_SEED)
-    epoch = Checkpoint(LOG_NAME, len(entries), epoch_root)
+    epoch = Checkpoint(LOG_NAME, len(epoch_hashes), node_hash(first_two, epoch_hashes[2]))
     epoch_note = sign_checkpoint(epoch, [epoch_signer])
     shard_proof = format_tlog_proof(TlogProof(0, (hashes[1], hashes[2]), shard_note))
-    epoch_proof = format_tlog_proof(TlogProof(1, (epoch_hashes[0],), epoch_note))
+    epoch_proof = format_tlog_proof(TlogProof(2, (first_two,), epoch_note))
     first = accepted()[0]
+    anchor = ledger_message(SignedCheckpoint(epoch, epoch_note), None)
+    registered = ProvenRecord(
+        entry,
+        entry_leaf,
+        format_tlog_proof(TlogProof(0, (), registry_note)),
+        format_tlog_proof(TlogProof(1, (epoch_hashes[0], epoch_hashes[2]), epoch_note)),
+    )
     evidence = Evidence(
         EvidenceRecord(EVENTS, PARTITION, first.offset, first.timestamp_ms, KEY, first.headers, first.value),
         leaf(first),
         shard_proof,
         epoch_proof,
-        None,
+        (registered,),
+        _receipt(anchor),
     )
-    anchor = ledger_message(SignedCheckpoint(epoch, epoch_note), None)
     keys = [log_key(origin, TRUST.log_key) for origin in (ORIGIN, LOG_NAME, f"{LOG_NAME}/shards")]
     return {
         "verifier-keys": text_block(str(key) for key in keys),
         "shard-checkpoint": Block("text", format_note(shard_note).decode()),
         "shard-proof": Block("text", shard_proof.decode()),
         "shard-list": Block("text", listed.decode()),
+        "registry-checkpoint": Block("text", format_note(registry_note).decode()),
         "epoch-checkpoint": Block("text", format_note(epoch_note).decode()),
         "epoch-proof": Block("text", epoch_proof.decode()),
         "anchor-message": Block("json", anchor.decode() + "\n"),

@@ -13,9 +13,9 @@ from pipeline.settings import Settings
 from pipeline.shard import leaf_of, store_of
 from pipeline.stage import Health
 from pipeline.trust import load_trust, trust_path
+from pipeline.verify import verify
 from processors.merkle.hashing import leaf_hash
 from processors.merkle.tree import TreeBuilder
-from processors.verify import verify
 from schemas.checkpoint import Checkpoint, log_key, open_checkpoint
 from schemas.evidence import parse_evidence
 from tests.kit.deployment import Deployment, in_thread, wait_for

@@ -3,6 +3,8 @@
 import base64
 import itertools
 import json
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,25 +15,53 @@ from schemas import evidence as module
 from schemas.evidence import (
     FORMAT,
     MAX_EVIDENCE_BYTES,
+    MAX_REGISTRY_ENTRIES,
+    MAX_SEGMENT,
     AnchorReceipt,
+    ChainPoint,
     Evidence,
     EvidenceError,
     EvidenceRecord,
+    ProvenRecord,
+    SegmentMessage,
     parse_evidence,
 )
+from schemas.records import record_digest, value_digest
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 NUMBER = st.integers(0, 2**63 - 1)
 DATA = st.binary(max_size=40)
-RECORDS = st.builds(
+HEADERS = st.lists(st.tuples(TEXT, st.none() | DATA), max_size=4).map(tuple)
+PROOF = TEXT.map(str.encode)
+WHOLE = st.builds(
     EvidenceRecord,
     topic=TEXT,
     partition=NUMBER,
     offset=NUMBER,
     timestamp_ms=NUMBER,
     key=st.none() | DATA,
-    headers=st.lists(st.tuples(TEXT, st.none() | DATA), max_size=4).map(tuple),
+    headers=HEADERS,
     value=st.none() | DATA,
+)
+RECORDS = WHOLE | st.builds(
+    EvidenceRecord,
+    topic=TEXT,
+    partition=NUMBER,
+    offset=NUMBER,
+    timestamp_ms=NUMBER,
+    key=st.none() | DATA,
+    headers=HEADERS,
+    value=st.none(),
+    withheld=st.binary(min_size=32, max_size=32),
+)
+POINTS = st.builds(ChainPoint, sequence=NUMBER, running_hash=DATA)
+MESSAGES = st.builds(
+    SegmentMessage,
+    sequence=NUMBER,
+    consensus_timestamp_ns=NUMBER,
+    payer=TEXT,
+    message=DATA,
+    running_hash=DATA,
 )
 ANCHORS = st.builds(
     AnchorReceipt,
@@ -41,31 +71,64 @@ ANCHORS = st.builds(
     consensus_timestamp_ns=NUMBER,
     transaction_id=TEXT,
     payer=TEXT,
-    running_hash=DATA,
-    tree_size=NUMBER,
-    root=DATA,
     mirror=TEXT,
+    message=DATA,
+    running_hash=DATA,
+    running_hash_version=NUMBER,
+    segment_start=st.none() | POINTS,
+    segment=st.lists(MESSAGES, max_size=3).map(tuple),
 )
 EVIDENCE = st.builds(
     Evidence,
     record=RECORDS,
     leaf=DATA,
-    shard_proof=TEXT.map(str.encode),
-    epoch_proof=TEXT.map(str.encode),
+    shard_proof=PROOF,
+    epoch_proof=PROOF,
+    registry=st.lists(
+        st.builds(ProvenRecord, record=RECORDS, leaf=DATA, shard_proof=PROOF, epoch_proof=PROOF), max_size=2
+    ).map(tuple),
     anchor=st.none() | ANCHORS,
 )
+RECORD = EvidenceRecord("device.events", 3, 7, 1_760_000_000_000, b"did:x", (("a", b"1"), ("a", None)), b"\0")
+ENTRY = EvidenceRecord("identity.registry", 0, 2, 1_750_000_000_000, b"did:x", (), b"entry")
 ONE = Evidence(
-    EvidenceRecord("device.events", 3, 7, 1_760_000_000_000, b"did:x", (("a", b"1"), ("a", None)), b"\0"),
+    RECORD,
     b"leaf",
     "c2sp.org/tlog-proof@v1\n— é\n".encode(),
     b"c2sp.org/tlog-proof@v1\n",
-    AnchorReceipt("hedera", "0.0.5", 4, 5, "0.0.2@1.2", "0.0.2", b"h" * 48, 9, b"r" * 32, "http://m"),
+    (ProvenRecord(ENTRY, b"leaf", b"shard", b"epoch"),),
+    AnchorReceipt(
+        "hedera",
+        "0.0.5",
+        4,
+        5,
+        "0.0.2@1.2",
+        "0.0.2",
+        "http://m",
+        b"{}",
+        b"h" * 48,
+        3,
+        ChainPoint(3, b"g" * 48),
+        (SegmentMessage(4, 5, "0.0.2", b"{}", b"h" * 48),),
+    ),
 )
-PATHS = [
-    *(("record", name) for name in json.loads(ONE.to_json())["record"]),
-    *(("anchor", name) for name in json.loads(ONE.to_json())["anchor"]),
-    *((name,) for name in json.loads(ONE.to_json())),
-]
+DOCUMENT = json.loads(ONE.to_json())
+Path = tuple[str | int, ...]
+
+
+def paths_of(document: Any, path: Path = ()) -> Iterator[Path]:
+    """Every member of an object, at every depth, but not the pairs of headers."""
+    items: Any = document.items() if isinstance(document, dict) else ()
+    if isinstance(document, list) and path[-1] != "headers":
+        items = enumerate(document)
+    for name, value in items:
+        yield (*path, name)
+        yield from paths_of(value, (*path, name))
+
+
+PATHS = list(paths_of(DOCUMENT))
+NAMED = [path for path in PATHS if isinstance(path[-1], str)]
+NULLABLE = ("key", "value", "anchor", "segment_start")
 WRONG: list[Any] = [
     True,
     1.5,
@@ -90,7 +153,7 @@ JSON_VALUES = st.recursive(
 )
 
 
-def changed(path: tuple[str, ...], value: Any) -> bytes:
+def changed(path: Path, value: Any) -> bytes:
     """The file of ONE with another value at a place."""
     document = json.loads(ONE.to_json())
     where = document
@@ -123,25 +186,60 @@ BAD_HEADERS: list[Any] = [
     [["a", 1]],
     [["a", "A"]],
 ]
-NULL = None
-AT_FAULT: list[tuple[tuple[str, ...], Any]] = [
-    *itertools.product(PATHS, (True, 1.5, -1, 2**63, {}, "\ud800")),
-    *((("record", name), NULL) for name in ("topic", "partition", "offset", "timestamp_ms", "headers")),
-    *((("anchor", name), NULL) for name in json.loads(ONE.to_json())["anchor"]),
-    *(((name,), NULL) for name in ("format", "record", "leaf", "shard_proof", "epoch_proof")),
+AT_FAULT: list[tuple[Path, Any]] = [
+    *itertools.product(NAMED, (True, 1.5, -1, 2**63, "\ud800")),
+    *((path, {}) for path in NAMED if path[-1] not in ("record", "anchor", "segment_start")),
+    *((path, None) for path in NAMED if path[-1] not in NULLABLE),
     *itertools.product(
-        (("leaf",), ("record", "key"), ("anchor", "root")),
+        (("leaf",), ("record", "key"), ("anchor", "message"), ("anchor", "segment", 0, "running_hash")),
         ("A", "AA", "AB==", "AA==\n", "QUJD REVG", "é", "AAAA=", "_-__"),
     ),
     *((("record", "headers"), headers) for headers in BAD_HEADERS),
     (("format",), "attestream-evidence/v2"),
+    (("registry",), [None]),
+    (("registry",), [{}] * (MAX_REGISTRY_ENTRIES + 1)),
+    (("anchor", "segment"), [{}] * (MAX_SEGMENT + 1)),
+    *((("record", "value_digest"), wrong) for wrong in (None, "", 5, "AA==", "A" * 43 + "=")),
 ]
 
 
 @pytest.mark.parametrize(("path", "value"), AT_FAULT)
-def test_member_at_fault_is_named(path: tuple[str, ...], value: Any) -> None:
-    with pytest.raises(EvidenceError, match=path[-1]):
+def test_member_at_fault_is_named(path: Path, value: Any) -> None:
+    with pytest.raises(EvidenceError, match=str(path[-1])):
         parse_evidence(changed(path, value))
+
+
+@pytest.mark.parametrize("path", NAMED)
+def test_member_that_is_left_out_is_named(path: Path) -> None:
+    """Also where null would do: a name that was changed must not read as one left out."""
+    document = json.loads(ONE.to_json())
+    where = document
+    for name in path[:-1]:
+        where = where[name]
+    del where[path[-1]]
+    with pytest.raises(EvidenceError, match=str(path[-1])):
+        parse_evidence(json.dumps(document).encode())
+
+
+def test_value_is_withheld_by_its_digest() -> None:
+    redacted = ONE.redacted()
+    assert redacted.record.value is None
+    assert redacted.record.withheld == value_digest(RECORD.value)
+    assert redacted.record.digest == RECORD.digest == record_digest(RECORD.key, RECORD.headers, RECORD.value)
+    assert redacted.registry == ()
+    assert redacted.redacted() == redacted
+    assert parse_evidence(redacted.to_json().encode()) == redacted
+    assert "value_digest" not in DOCUMENT["record"]
+    null = replace(ONE, record=replace(RECORD, value=None))
+    assert null.record.digest != redacted.record.digest
+    assert null.redacted().record.digest == null.record.digest
+
+
+def test_value_and_its_digest_together_are_refused() -> None:
+    with pytest.raises(EvidenceError, match="withheld"):
+        replace(RECORD, withheld=bytes(32))
+    with pytest.raises(EvidenceError, match="32 bytes"):
+        replace(RECORD, value=None, withheld=bytes(31))
 
 
 def test_wrong_type_is_not_called_bad_base64() -> None:
@@ -210,7 +308,7 @@ def test_every_place_takes_every_wrong_value_in_stride() -> None:
 
 @settings(max_examples=200)
 @given(st.sampled_from(PATHS), JSON_VALUES)
-def test_wrong_types_are_evidence_or_one_error(path: tuple[str, ...], value: Any) -> None:
+def test_wrong_types_are_evidence_or_one_error(path: Path, value: Any) -> None:
     try:
         found = parse_evidence(changed(path, value))
     except EvidenceError:

@@ -15,10 +15,12 @@ import pytest
 from blake3 import blake3
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from anchors.hedera.ids import EntityId
+from anchors.hedera.running_hash import running_hash_v3
 from pipeline import outputs, topics
+from pipeline.verify import verify
 from processors.model import RawRecord, Rejection, VerifiedEvent
 from processors.registry import Registry
-from processors.verify import verify
 from schemas.codec import MARKER
 from schemas.envelope import PayloadKind, Signature, SignedEnvelope, decode_envelope
 from schemas.events import decode_event
@@ -30,6 +32,9 @@ from tests.kit.formats_tables import reason_texts, tables
 from tests.kit.regenerate_formats import DOCUMENT, documented_blocks, documented_tables, regenerated
 
 TEXT = DOCUMENT.read_text(encoding="utf-8")
+REGISTRY = "ward.example/identity.registry/0"
+PROOF = "c2sp.org/tlog-proof@v1\nindex "
+CONSENSUS_NS = 1_760_000_013_000_000_000
 BLOCKS = documented_blocks(TEXT)
 
 
@@ -247,6 +252,24 @@ def signed_note(name: str, body: str) -> str:
     return f"{body}\n— {name} {b64(key_id + key_of('log').sign(body.encode()))}\n"
 
 
+def registry_value() -> bytes:
+    """The registration's signed envelope."""
+    payload, signature = data("registry-payload"), data("registry-signature")
+    signatures = number(1) + lengthy(b"authority-1") + number(0) + lengthy(signature) + b"\0"
+    return header("signed_envelope") + lengthy(payload) + signatures
+
+
+def registry_leaf() -> bytes:
+    key_digest = blake3(part(did()) + bytes(4)).digest()
+    digest = blake3(key_digest + blake3(part(registry_value())).digest()).digest()
+    return header("leaf") + number(0) + number(1_759_999_940_000) + digest
+
+
+def epoch_hashes() -> list[bytes]:
+    blocks_of = ("shard-list", "registry-checkpoint", "shard-checkpoint")
+    return [sha256(b"\0" + text(label).encode()) for label in blocks_of]
+
+
 def murmur2(raw: bytes) -> int:
     """As the comments of Kafka's Utils.murmur2 describe it, byte by byte."""
     mask, m = 0xFFFFFFFF, 0x5BD1E995
@@ -345,14 +368,18 @@ def test_notes_of_the_log() -> None:
     shard = f"ward.example/device.events/{named('raw-record', 'partition')}"
     checkpoint = signed_note(shard, f"{shard}\n3\n{b64(root)}\n")
     assert text("shard-checkpoint") == checkpoint
-    listed = f"ward.example/shards\n2\nward.example {'A' * 21}g\n{shard} {'A' * 21}Q\n"
+    listed = (
+        f"ward.example/shards\n3\nward.example {'A' * 21}g\n{shard} {'A' * 21}Q\n{REGISTRY} {'A' * 21}w\n"
+    )
     assert text("shard-list") == signed_note("ward.example/shards", listed)
-    entries = [sha256(b"\0" + each.encode()) for each in (text("shard-list"), checkpoint)]
-    epoch = signed_note("ward.example", f"ward.example\n2\n{b64(node(*entries))}\n")
+    registry_root = b64(sha256(b"\0" + registry_leaf()))
+    assert text("registry-checkpoint") == signed_note(REGISTRY, f"{REGISTRY}\n1\n{registry_root}\n")
+    entries = epoch_hashes()
+    root = node(node(*entries[:2]), entries[2])
+    epoch = signed_note("ward.example", f"ward.example\n3\n{b64(root)}\n")
     assert text("epoch-checkpoint") == epoch
-    proof = "c2sp.org/tlog-proof@v1\nindex "
-    assert text("shard-proof") == f"{proof}0\n{b64(hashes[1])}\n{b64(hashes[2])}\n\n{checkpoint}"
-    assert text("epoch-proof") == f"{proof}1\n{b64(entries[0])}\n\n{epoch}"
+    assert text("shard-proof") == f"{PROOF}0\n{b64(hashes[1])}\n{b64(hashes[2])}\n\n{checkpoint}"
+    assert text("epoch-proof") == f"{PROOF}2\n{b64(node(*entries[:2]))}\n\n{epoch}"
     names = (shard, "ward.example", "ward.example/shards")
     material = b"\x01" + public("log")
     assert text("verifier-keys").splitlines() == [
@@ -367,11 +394,23 @@ def test_anchor_message() -> None:
         '{"p":"hcs-27","op":"register","metadata":{"type":"ans-checkpoint-v1",'
         '"stream":{"registry":"attestream","log_id":"ward.example"},'
         '"log":{"alg":"sha-256","leaf":"sha256(0x00||checkpoint)","merkle":"rfc9162"},'
-        f'"root":{{"treeSize":"2","rootHashB64u":"{unpadded}"}}}}}}\n'
+        f'"root":{{"treeSize":"3","rootHashB64u":"{unpadded}"}}}}}}\n'
     )
 
 
 def test_evidence_and_trust_files() -> None:
+    message = text("anchor-message").strip().encode()
+    # Its own test holds it to real messages of the public network.
+    running_hash = b64(
+        running_hash_v3(
+            bytes(48),
+            payer=EntityId(0, 0, 1002),
+            topic=EntityId(0, 0, 1001),
+            consensus_time_ns=CONSENSUS_NS,
+            sequence=1,
+            message=message,
+        )
+    )
     assert json.loads(text("evidence")) == {
         "format": "attestream-evidence/v1",
         "record": {
@@ -386,14 +425,56 @@ def test_evidence_and_trust_files() -> None:
         "leaf": b64(leaf(0)),
         "shard_proof": text("shard-proof"),
         "epoch_proof": text("epoch-proof"),
-        "anchor": None,
+        "registry": [
+            {
+                "record": {
+                    "topic": "identity.registry",
+                    "partition": 0,
+                    "offset": 0,
+                    "timestamp_ms": 1_759_999_940_000,
+                    "key": b64(did()),
+                    "headers": [],
+                    "value": b64(registry_value()),
+                },
+                "leaf": b64(registry_leaf()),
+                "shard_proof": f"{PROOF}0\n\n{text('registry-checkpoint')}",
+                "epoch_proof": (
+                    f"{PROOF}1\n{b64(epoch_hashes()[0])}\n{b64(epoch_hashes()[2])}\n\n"
+                    f"{text('epoch-checkpoint')}"
+                ),
+            }
+        ],
+        "anchor": {
+            "ledger": "hedera:testnet",
+            "topic": "0.0.1001",
+            "sequence": 1,
+            "consensus_timestamp_ns": CONSENSUS_NS,
+            "transaction_id": "0.0.1002@1760000009.000000000",
+            "payer": "0.0.1002",
+            "mirror": "https://testnet.mirrornode.hedera.com",
+            "message": b64(message),
+            "running_hash": running_hash,
+            "running_hash_version": 3,
+            "segment_start": None,
+            "segment": [
+                {
+                    "sequence": 1,
+                    "consensus_timestamp_ns": CONSENSUS_NS,
+                    "payer": "0.0.1002",
+                    "message": b64(message),
+                    "running_hash": running_hash,
+                }
+            ],
+        },
     }
     assert json.loads(text("trust")) == {
         "log_name": "ward.example",
         "log_key": b64(public("log")),
+        "previous_log_keys": [],
         "authorities": {"authority-1": b64(public("authority"))},
         "authority_threshold": 1,
-        "ledger": {"kind": "", "topic": "", "payer": ""},
+        "witnesses": {},
+        "ledger": {"kind": "hedera:testnet", "topic": "0.0.1001", "payer": "0.0.1002", "checkpoints": []},
     }
 
 

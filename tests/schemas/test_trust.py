@@ -8,16 +8,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.checkpoint import Checkpoint, sign_checkpoint
 from schemas.ed25519 import public_key
-from schemas.trust import MAX_TRUST_BYTES, LedgerTrust, TrustError, TrustRoot, parse_trust
+from schemas.errors import FormatError
+from schemas.evidence import ChainPoint
+from schemas.note import Ed25519Signer, SignatureError, format_note
+from schemas.trust import (
+    MAX_TRUST_BYTES,
+    LedgerTrust,
+    TrustError,
+    TrustRoot,
+    open_trusted_checkpoint,
+    parse_trust,
+)
+from tests.kit.smalllog import policy_of, witness
 
-LOG_KEY, FIRST, SECOND = (public_key(bytes([number]) * 32) for number in (1, 2, 3))
+LOG_KEY, FIRST, SECOND, EARLIER, EARLIEST = (public_key(bytes([number]) * 32) for number in range(1, 6))
 TRUST = TrustRoot(
     "ward.example",
     LOG_KEY,
     {"authority-1": FIRST, "authority-2": SECOND},
     2,
-    LedgerTrust("hedera", "0.0.1001", "0.0.2"),
+    LedgerTrust("hedera", "0.0.1001", "0.0.2", (ChainPoint(7, b"h" * 48), ChainPoint(9, b"g" * 48))),
+    (EARLIER, EARLIEST),
+    policy_of(),
 )
 SMALL_ORDER = bytes([1]) + bytes(31)
 JSON_VALUES = st.recursive(
@@ -85,11 +99,62 @@ def test_file_for_an_auditor_may_name_no_authority() -> None:
         ({"ledger": {"topic": None}}, "topic"),
         ({"ledger": {"payer": 2}}, "payer"),
         ({"ledger": {"kind": "\udfff"}}, "kind"),
+        ({"ledger": {"checkpoints": None}}, "checkpoints"),
+        ({"ledger": {"checkpoints": [5]}}, "checkpoints"),
+        ({"ledger": {"checkpoints": [{"sequence": 1}]}}, "running_hash"),
+        ({"ledger": {"checkpoints": [{"sequence": -1, "running_hash": ""}]}}, "sequence"),
+        ({"previous_log_keys": None}, "previous_log_keys"),
+        ({"previous_log_keys": {}}, "previous_log_keys"),
+        ({"previous_log_keys": [None]}, "previous_log_keys"),
+        ({"previous_log_keys": [b64(SMALL_ORDER)]}, "previous_log_keys"),
+        ({"previous_log_keys": [b64(LOG_KEY)]}, "a key is listed twice"),
+        ({"previous_log_keys": [b64(FIRST)]}, "a key is listed twice"),
+        ({"previous_log_keys": [b64(EARLIER)] * 101}, "previous_log_keys"),
+        ({"witnesses": None}, "witnesses"),
+        ({"witnesses": {"policy": 5}}, "policy"),
+        ({"witnesses": {"policy": "quorum"}}, "policy"),
+        ({"log_key": b64(witness("hospital").public_key)}, "a key is listed twice"),
     ],
 )
 def test_member_at_fault_is_named(changes: dict[str, Any], named: str) -> None:
     with pytest.raises(TrustError, match=named):
         parse_trust(document(**changes))
+
+
+def test_file_from_before_rotation_witnesses_and_points_is_read() -> None:
+    found = json.loads(TRUST.to_json())
+    del found["previous_log_keys"], found["witnesses"], found["ledger"]["checkpoints"]
+    trust = parse_trust(json.dumps(found))
+    assert (trust.previous_log_keys, trust.witness_policy, trust.ledger.checkpoints) == ((), "", ())
+    assert trust.witnesses is None
+    assert trust.log_keys == (LOG_KEY,)
+
+
+def test_policy_of_the_file_is_parsed() -> None:
+    policy = parse_trust(TRUST.to_json()).witnesses
+    assert policy is not None
+    assert policy.describe() == "2 of 3: hospital, regulator, maker"
+
+
+def test_checkpoint_of_the_present_or_an_earlier_key_is_opened() -> None:
+    origin = "ward.example/device.events/0"
+    checkpoint = Checkpoint(origin, 5, bytes(32))
+
+    def signed(*seeds: int, name: str = origin) -> bytes:
+        signers = [Ed25519Signer.from_seed(name, bytes([number]) * 32) for number in seeds]
+        return format_note(sign_checkpoint(checkpoint, signers))
+
+    for seeds in ((1,), (4,), (5,), (1, 4), (6, 5)):
+        assert open_trusted_checkpoint(signed(*seeds), origin, TRUST).checkpoint == checkpoint
+    for seeds in ((6,), (2,)):  # a stranger's, an authority's
+        with pytest.raises(SignatureError):
+            open_trusted_checkpoint(signed(*seeds), origin, TRUST)
+    forged = bytearray(signed(4))
+    forged[-10] ^= 1
+    with pytest.raises(FormatError):
+        open_trusted_checkpoint(bytes(forged), origin, TRUST)
+    with pytest.raises(FormatError):
+        open_trusted_checkpoint(signed(4, name="ward.example"), "ward.example", TRUST)
 
 
 @pytest.mark.parametrize(
