@@ -8,7 +8,7 @@ authenticated from the root downwards, who is at fault: an entry, a tile, or the
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Protocol
 
@@ -197,8 +197,13 @@ class Rebuild:
             why = "and the entries disagree, and neither leads to the signed root"
             faults += [_tile_fault(suspect, why) for suspect in self._found.suspects]
         else:
+            first_leaves = {each.tile.path: each.first_leaf for each in self._found.suspects}
             for suspect in self._found.suspects:
-                faults += _accuse(tree, suspect)
+                # A tile that is met on the way to another is still one fault, where it begins to differ.
+                faults += [
+                    replace(fault, index=first_leaves.get(fault.path, fault.index))
+                    for fault in _accuse(tree, suspect)
+                ]
         if not faults:
             reason = f"its root is not that of the {self._size} published entries"
             faults.append(Fault(0, "checkpoint", FaultKind.CHECKPOINT, reason))
