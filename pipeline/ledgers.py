@@ -5,13 +5,17 @@ A public Hedera network is named by its mirror (`https://testnet.mirrornode.hede
 it is the local stack's stand-in.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from urllib.parse import urlsplit
 
+from anchors.hedera.chain import verified
 from anchors.hedera.client import HederaLedger, create_topic
 from anchors.hedera.config import HOSTED_NETWORKS, LOOPBACK_HOSTS, HederaConfig
 from anchors.hedera.ids import EntityId
-from anchors.ledger import Ledger
+from anchors.hedera.mirror import Mirror
+from anchors.ledger import ChainPosition, Ledger, LedgerMessage
 from pipeline.settings import Settings, UsageError
 from pipeline.trust import load_trust, operator_key_path, trust_path
 
@@ -48,6 +52,11 @@ class LedgerAccess:
     def open(self, topic: str) -> Ledger:
         """Open one topic; sends nothing. Raises LedgerConfigError for a key or topic id of no use."""
         return HederaLedger(self.config, topic)
+
+    def history(self, topic: str, after: ChainPosition | None, limit: int) -> Iterator[LedgerMessage]:
+        """Read a topic's verified messages as a stranger, who has no key; raises as `Ledger.history`."""
+        messages = Mirror(self.config).messages(topic, after.sequence if after else 0)
+        return islice(verified(topic, after, messages), limit)
 
 
 def known_topic(settings: Settings, kind: str, remembered: tuple[str, str] | None) -> str:

@@ -18,3 +18,9 @@ CHECKPOINTS = Counter("attestream_checkpoints_total", "Checkpoints signed", ["to
 SHARDS_STOPPED = Gauge("attestream_shards_stopped", "Shards that stopped loudly")
 ANCHORED_SIZE = Gauge("attestream_anchored_size", "Epoch-log size of the newest confirmed anchor")
 ANCHOR_ATTEMPTS = Counter("attestream_anchor_attempts_total", "Submissions to the ledger", ["outcome"])
+INTEGRITY_OPEN = Gauge("attestream_integrity_findings_open", "Open findings about the log itself", ["rule"])
+MONITOR_LEAVES = Counter("attestream_monitor_leaves_total", "Leaves compared with their records", ["look"])
+MONITOR_BLIND = Gauge("attestream_monitor_blind", "1 while the monitor cannot see this part", ["part"])
+MONITOR_PASS_SECONDS = Gauge(
+    "attestream_monitor_pass_seconds", "What the last pass over all old entries and tiles took"
+)

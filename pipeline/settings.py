@@ -51,6 +51,21 @@ class Settings(BaseSettings):
     anchor_interval_s: float = 10.0
     """How often changed shards go into the epoch log and its root to the ledger."""
 
+    monitor_log: str = ""
+    """Folder or http(s) address of the published logs that the monitor follows; empty: those of data_dir."""
+    monitor_interval_s: float = 0.5
+    """How often it looks at every checkpoint."""
+    monitor_recheck_s: float = 4.0
+    """How often the newest entries, tiles and records are read once more."""
+    monitor_patience_s: float = 7.0
+    """What should be there (a leaf, a tile, a published tree) is missed after so long."""
+    monitor_outage_s: float = 60.0
+    """A log of which no shard grows is told after so long: its sealer is away."""
+    monitor_scrub_s: float = 86400.0
+    """Every old entry, tile and record is read again within so long."""
+    monitor_scrub_leaves_per_s: float = 20000.0
+    """Never faster than this, even where that pass then takes longer."""
+
     ledger_nodes: dict[str, str] = Field(default_factory=dict)
     """Hedera nodes as {account: host:port}; empty means the local stack's service."""
     ledger_mirror_url: str = ""

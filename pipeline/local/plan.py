@@ -39,7 +39,13 @@ class Choice:
     """Only these stages, so that another can be run by hand; None: all of them."""
 
 
-STAGES = (StageRow("ingest"), StageRow("seal"), StageRow("anchor"), StageRow("correlate"))
+STAGES = (
+    StageRow("ingest"),
+    StageRow("seal"),
+    StageRow("anchor"),
+    StageRow("correlate"),
+    StageRow("monitor"),
+)
 
 
 def local_plan(settings: Settings, choice: Choice, stack_file: StackFile, resources: ExitStack) -> Plan:
