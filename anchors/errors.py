@@ -35,3 +35,35 @@ class LedgerHistoryError(AnchorError):
 
 class LedgerStoreError(AnchorError):
     """The local consensus service's database is in use, damaged, or not ours."""
+
+
+class WitnessConfigError(AnchorError):
+    """A witness's address or our own settings cannot be used (the operator's fault)."""
+
+
+class WitnessUnavailableError(AnchorError):
+    """A witness did not answer in time, or says that it cannot just now; retry later."""
+
+
+class WitnessRefusedError(AnchorError):
+    """A witness answered and said no. `status` is the HTTP status: 404 does not know the log, for example."""
+
+    def __init__(self, what: str, status: int) -> None:
+        super().__init__(f"{what} (HTTP {status})")
+        self.status = status
+
+
+class WitnessConflictError(AnchorError):
+    """A witness knows a larger log of this origin, or another one of the same size: somebody must look."""
+
+
+class WitnessAnswerError(AnchorError):
+    """A witness answered with what no honest witness says: a false signature, a time far from now."""
+
+
+class WitnessRequestError(AnchorError):
+    """Bytes are no add-checkpoint request, or no answer to one (their author's fault)."""
+
+
+class WitnessStoreError(AnchorError):
+    """A witness's database is damaged, not ours, or the disk does not do as told."""

@@ -4,13 +4,13 @@ Whatever a client sends, the answer is JSON with a 4xx status at worst; no reque
 """
 
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import structlog
 
+from anchors.bounded import BoundedHttpServer
 from anchors.hedera.local.rest import MirrorApi
 from anchors.hedera.local.rest_filters import RestError
 
@@ -20,36 +20,12 @@ IDLE_TIMEOUT_S = 10
 log = structlog.get_logger("anchors.hedera.local")
 
 
-class MirrorHttpServer(ThreadingHTTPServer):
+class MirrorHttpServer(BoundedHttpServer):
     """Serves a `MirrorApi` on 127.0.0.1; connections beyond the bound wait to be accepted."""
-
-    daemon_threads = True
-    block_on_close = False
-    request_queue_size = MAX_CONNECTIONS
 
     def __init__(self, port: int, api: MirrorApi) -> None:
         self.api = api
-        self._free = threading.BoundedSemaphore(MAX_CONNECTIONS)
-        super().__init__(("127.0.0.1", port), _Handler)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Start a connection's thread once one is free."""
-        self._free.acquire()
-        try:
-            super().process_request(request, client_address)
-        except BaseException:
-            self._free.release()
-            raise
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Serve one connection."""
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._free.release()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away or was too slow is its own affair."""
+        super().__init__(("127.0.0.1", port), _Handler, MAX_CONNECTIONS)
 
 
 class _Handler(BaseHTTPRequestHandler):
