@@ -79,7 +79,7 @@ class Registry:
         self._prefix = pae_prefix(PayloadKind.REGISTRY_ENTRY, trust.log_name)
         self._subjects: dict[str, Subject] = {}
         self._owner_of: dict[bytes, str] = dict.fromkeys(trust.authorities.values(), "an authority")
-        self._owner_of[trust.log_key] = "the log"
+        self._owner_of |= dict.fromkeys(trust.log_keys, "the log")
         self.offset = 0
         """Position: everything below was applied or ignored."""
         self.ignored: list[IgnoredEntry] = []

@@ -8,18 +8,50 @@ from dataclasses import replace
 
 import pytest
 
-from processors.verify import Verdict, verify
+from pipeline.verify import verify
+from processors.verification.verdict import Verdict
 from schemas.checkpoint import Checkpoint, sign_checkpoint
-from schemas.evidence import Evidence, EvidenceError, parse_evidence
+from schemas.envelope import PayloadKind, SignedEnvelope
+from schemas.evidence import ChainPoint, Evidence, EvidenceError, parse_evidence
 from schemas.note import CosignatureSigner, Ed25519Signer, Note, format_note, sign_note
 from schemas.records import encode_leaf, record_digest
 from schemas.tlogproof import format_tlog_proof, parse_tlog_proof
-from tests.kit.parties import LOG, NOW_MS, event_of, key_of, seed_of
-from tests.kit.smalllog import SHARDS, TRUSTED, SmallLog, SmallTree, leaf_of
+from tests.kit.parties import (
+    LOG,
+    NOW_MS,
+    TRUST,
+    RegistryTopic,
+    event_of,
+    identity_of,
+    key_of,
+    new_key,
+    registry_payload,
+    seed_of,
+)
+from tests.kit.smalllog import (
+    LEDGER,
+    SHARDS,
+    TRUSTED,
+    SmallLog,
+    SmallTree,
+    leaf_of,
+    receipt_of,
+    resealed,
+)
 
 GENUINE = SmallLog(SHARDS)
 FILE = GENUINE.evidence(index=3)
 PLACE = ("device.events", 0)
+DEVICE = identity_of("device")
+
+
+def log_of_event(chain: RegistryTopic, offset: int) -> SmallLog:
+    """A log whose first event was judged at an offset of that registry."""
+    log = SmallLog(SHARDS, chain=chain)
+    headers = (("registry.offset", b"%d" % offset), log.records[PLACE][0].headers[1])
+    log.records[PLACE][0] = replace(log.records[PLACE][0], headers=headers)
+    log.shards[PLACE].entries[0] = leaf_of(log.records[PLACE][0])
+    return resealed(log)
 
 
 def judged(evidence: Evidence) -> Verdict:
@@ -168,6 +200,84 @@ def test_leaf_with_bytes_after_its_end() -> None:
     fails(replace(FILE, leaf=other), "record")
 
 
+# ---- keys that were stolen, ended or made up ---------------------------------------------------------------
+
+
+def test_event_of_a_stolen_key_behind_its_revocation() -> None:
+    """The thief's event is judged at the offset that the operator wrote down; the mark is in the chain."""
+    chain = RegistryTopic()
+    chain.enroll("device")
+    chain.write(DEVICE.did, "REVOKE", revoked="k1", compromised_since=NOW_MS * 1000 - 5)
+    fails(log_of_event(chain, 2).evidence(), "signatures")
+    verdict = judged(log_of_event(chain, 1).evidence())
+    assert verdict.holds
+    assert "compromised" in verdict.warnings[0]
+
+
+def test_revocation_left_out_of_the_file() -> None:
+    """Nobody can prove from a chosen chain that nothing is missing in it: the verdict says so."""
+    chain = RegistryTopic()
+    chain.enroll("device")
+    chain.write(DEVICE.did, "REVOKE", revoked="k1")
+    evidence = log_of_event(chain, 2).evidence()
+    verdict = judged(replace(evidence, registry=evidence.registry[:1]))
+    assert verdict.holds
+    assert any("no other registry entry before offset 2" in each for each in verdict.not_proven)
+
+
+def test_registration_by_an_authority_of_ones_own() -> None:
+    trust = replace(TRUST, authorities={"authority-1": key_of("mallory")})
+    chain = RegistryTopic(trust)
+    payload = registry_payload(DEVICE.did, "REGISTER", 1, key=new_key("k1", "device"))
+    mallory = replace(identity_of("mallory"), key_id="authority-1")
+    signature = mallory.sign(PayloadKind.REGISTRY_ENTRY, LOG, payload)
+    chain.put(DEVICE.did.encode(), SignedEnvelope(payload, (signature,)).encode())
+    evidence = log_of_event(chain, 1).evidence()
+    assert verify(evidence, replace(TRUSTED, authorities=trust.authorities)).holds
+    fails(evidence, "registry chain")
+
+
+def test_log_key_that_was_replaced_is_believed_with_a_warning() -> None:
+    trust = replace(TRUSTED, log_key=key_of("new log"), previous_log_keys=(key_of("log"),))
+    verdict = verify(FILE, trust)
+    assert verdict.holds
+    assert "earlier key" in verdict.warnings[0]
+    # A shard's checkpoint from before the rotation is vouched for by the epoch log's new signature.
+    log = SmallLog(SHARDS)
+    log.epoch.log = "new log"
+    verdict = verify(log.evidence(index=3), trust)
+    assert verdict.holds
+    assert verdict.warnings == []
+    assert not verify(FILE, replace(trust, previous_log_keys=())).holds
+
+
+# ---- the mirror ------------------------------------------------------------------------------------------
+
+
+def test_mirror_that_changes_a_message() -> None:
+    receipt = FILE.anchor
+    assert receipt is not None
+    (own,) = receipt.segment
+    for changed in (
+        replace(receipt, consensus_timestamp_ns=receipt.consensus_timestamp_ns - 1),
+        replace(receipt, segment=(replace(own, consensus_timestamp_ns=own.consensus_timestamp_ns - 1),)),
+    ):
+        fails(replace(FILE, anchor=changed), "ledger receipt")
+
+
+def test_mirror_that_makes_a_whole_segment_up() -> None:
+    """In itself without fault, so it is called unsigned; one true running hash from elsewhere refutes it."""
+    invented = receipt_of(GENUINE.epoch.signed(), sequence=40, behind=2)
+    verdict = judged(replace(FILE, anchor=invented))
+    assert verdict.holds
+    assert "unsigned" in verdict.steps[-1].by
+    true_point = ChainPoint(42, bytes(48))
+    trust = replace(TRUSTED, ledger=replace(LEDGER, checkpoints=(true_point,)))
+    broken = verify(replace(FILE, anchor=invented), trust).broken
+    assert broken is not None
+    assert broken.name == "ledger receipt"
+
+
 # ---- the liar who brings his own log ---------------------------------------------------------------------
 
 
@@ -266,6 +376,7 @@ def test_proofs_of_absurd_size() -> None:
 def test_many_signature_lines() -> None:
     proof = parse_tlog_proof(FILE.epoch_proof)
     line = format_note(proof.checkpoint).rpartition(b"\n\n")[2]
+    alone = FILE.redacted()
     repeated = FILE.epoch_proof + line * 99
-    assert judged(replace(FILE, epoch_proof=repeated)).holds  # the same signature, said again
-    fails(replace(FILE, epoch_proof=FILE.epoch_proof + line * 100), "epoch checkpoint")
+    assert judged(replace(alone, epoch_proof=repeated)).holds  # the same signature, said again
+    fails(replace(alone, epoch_proof=FILE.epoch_proof + line * 100), "epoch checkpoint")

@@ -199,6 +199,12 @@ class SmallLog:
         )
 
 
+def resealed(log: SmallLog) -> SmallLog:
+    """The log with an epoch log over its shards as they are now."""
+    log.epoch.entries = [format_note(tree.signed()) for tree in log.shards.values()]
+    return log
+
+
 def receipt_of(
     note: Note,
     sequence: int = FIRST_SEQUENCE,
