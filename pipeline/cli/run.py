@@ -6,7 +6,7 @@ import typer
 
 from pipeline.cli.options import BootstrapServers, ClientSetting, CommandConfig, DataDir, settings_from
 
-STAGES = ("ingest", "seal", "anchor", "correlate", "monitor")
+STAGES = ("ingest", "seal", "anchor", "correlate", "monitor", "index")
 
 Slot = Annotated[int, typer.Option("--slot", min=0, help="Number of this worker among those of its stage.")]
 
