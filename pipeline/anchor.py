@@ -4,6 +4,7 @@ The story of one anchor:
 
     look       the newest published checkpoint, under the log's key, larger than what is anchored
     catch up   on the ledger's own record, recomputed: what stands there counts, whoever sent it
+    cosign     ask the witnesses, up to a deadline; too few are told, or nothing is anchored, as is set
     prepare    sign one transaction and make it durable, before anybody has seen it
     submit     the same bytes, until a node has them or they expire
     confirm    only when the mirror shows the message and the running hash recomputes up to it
@@ -37,6 +38,7 @@ from pipeline import anchorrecords, metrics
 from pipeline.anchorrecords import Anchored, AnchorPlace
 from pipeline.anchorstore import AnchorStore, AnchorStoreBusyError, AnchorStoreError, InFlight
 from pipeline.announce import Announcer, find_note
+from pipeline.cosign import Cosigner
 from pipeline.epochlog import EpochLog, LogConflictError
 from pipeline.kafka import is_fatal
 from pipeline.ledgers import LedgerAccess, known_topic, ledger_access
@@ -93,6 +95,7 @@ class AnchorWorker:
         self._settings, self._access, self._store = settings, access, store
         self._health, self._stop = health, stop
         self._log = EpochLog(settings)
+        self._cosigner = Cosigner(settings, self._log, store.witness_sizes())
         self._announcer = Announcer(settings, store)
         self._patience = Patience(self._beat, stop)
         self._trouble = Trouble()
@@ -177,12 +180,21 @@ class AnchorWorker:
         anchored = self._store.anchored()
         if anchored is not None:
             self._log.check_extends(signed, anchored)
+        signed = self._cosign(signed)
         message = anchorrecords.ledger_message(signed, anchored)
         # A crash before it is kept loses a transaction that nobody has seen.
         prepared = self._patience.call(ledger.prepare, message, time.time_ns())
         self._store.put_in_flight(prepared, format_note(signed.note))
         # A crash from here on goes on with these very bytes.
         self._begun_at, self._submit_at = time.monotonic(), 0.0
+
+    def _cosign(self, signed: SignedCheckpoint) -> SignedCheckpoint:
+        """Ask the witnesses; raises WitnessQuorumError for too few where a quorum is required."""
+        try:
+            return self._patience.call(self._cosigner.cosign, signed)
+        finally:
+            # A crash before this asks with an old size next time, and the witness answers with its own.
+            self._store.put_witness_sizes(self._cosigner.known_sizes)
 
     def _pursue(self, ledger: Ledger, flight: InFlight) -> None:
         """Submit what is in flight until a node has it, and see what the public record says."""
@@ -303,6 +315,8 @@ class AnchorWorker:
         except AnchorStoreError as error:
             self._announcer.trouble = str(error)
         detail = f"NOT ANCHORING {self._trouble}" if self._trouble else self._detail
+        if self._cosigner.missed and not self._settings.witness_required:
+            detail += f"; ANCHORED WITHOUT A WITNESS QUORUM: {self._cosigner.missed}"
         if self._announcer.trouble:
             detail += f"; {self._announcer.waiting} records wait for Kafka: {self._announcer.trouble}"
         self._health.beat(self._state, detail)

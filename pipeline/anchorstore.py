@@ -6,7 +6,7 @@ copy all the same: lost or damaged, it is begun anew and filled from the ledger'
 
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -34,6 +34,7 @@ CREATE TABLE IF NOT EXISTS in_flight (
     valid_start_ns INTEGER NOT NULL, valid_until_ns INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS outbox (
     id INTEGER PRIMARY KEY AUTOINCREMENT, tree_size INTEGER NOT NULL, value BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS witness (vkey TEXT PRIMARY KEY, size INTEGER NOT NULL);
 """
 _DAMAGED = frozenset({"SQLITE_CORRUPT", "SQLITE_NOTADB"})
 _BUSY = frozenset({"SQLITE_BUSY", "SQLITE_LOCKED"})
@@ -143,6 +144,20 @@ class AnchorStore:
         """Forget a transaction that the ledger will never place."""
         with self._change() as db:
             db.execute("DELETE FROM in_flight")
+
+    # ---- witnesses -------------------------------------------------------------------------------------
+
+    def witness_sizes(self) -> dict[str, int]:
+        """Return the size that each witness cosigned last, by its vkey."""
+        return dict(self._all("SELECT vkey, size FROM witness"))
+
+    def put_witness_sizes(self, sizes: Mapping[str, int]) -> None:
+        """Remember them instead of what was known."""
+        if self.witness_sizes() == sizes:
+            return
+        with self._change() as db:
+            db.execute("DELETE FROM witness")
+            db.executemany("INSERT INTO witness VALUES (?, ?)", sizes.items())
 
     # ---- the outbox ------------------------------------------------------------------------------------
 

@@ -96,7 +96,7 @@ def find_note(
     anchored: Anchored,
     epoch_log: EpochLog,
 ) -> FoundNote | None:
-    """Look for an anchor's signed checkpoint in `log.anchors`, then at the published one; None: nowhere.
+    """Look for an anchor's signed checkpoint in `log.anchors`, then at the published ones; None: nowhere.
 
     Reads the whole topic: it is for a database that was lost.
     """
@@ -117,8 +117,10 @@ def find_note(
                 break
     if found is not None:
         return found
-    published = epoch_log.published()
-    return FoundNote(published) if published is not None and _is_of(published, anchored) else None
+    for signed in (epoch_log.cosigned(), epoch_log.published()):
+        if signed is not None and _is_of(signed, anchored):
+            return FoundNote(signed)
+    return None
 
 
 def _is_of(signed: SignedCheckpoint, anchored: Anchored) -> bool:

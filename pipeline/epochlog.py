@@ -1,12 +1,20 @@
 """The published epoch log as the anchor stage sees it: its newest checkpoint, and that it only ever grows."""
 
+from collections.abc import Callable, Sequence
+
 from pipeline.anchorrecords import Anchored
 from pipeline.settings import PipelineError, Settings
 from pipeline.shard import store_of
 from pipeline.topics import CHECKPOINTS
 from pipeline.trust import load_trust, trust_path
 from processors.merkle.reader import TiledTree
-from schemas.checkpoint import SignedCheckpoint, log_key, open_checkpoint
+from schemas.checkpoint import SignedCheckpoint
+from schemas.errors import FormatError
+from schemas.note import format_note
+from schemas.trust import open_trusted_checkpoint
+
+COSIGNED = "checkpoint.cosigned"
+"""Beside `checkpoint`: the newest one that a quorum of witnesses cosigned."""
 
 
 class LogConflictError(PipelineError):
@@ -14,22 +22,42 @@ class LogConflictError(PipelineError):
 
 
 class EpochLog:
-    """Reads the published folder; believes the log's key and nothing else."""
+    """Reads the published folder; believes the log's keys and nothing else."""
 
     def __init__(self, settings: Settings) -> None:
         trust = load_trust(trust_path(settings))
-        self.origin = trust.log_name
-        self._key = log_key(trust.log_name, trust.log_key)
+        self.origin, self._trust = trust.log_name, trust
         self._tiles = store_of(settings, (CHECKPOINTS, 0))
 
     def verify(self, data: bytes) -> SignedCheckpoint:
         """Open a signed checkpoint of this log; raises FormatError for any other bytes."""
-        return open_checkpoint(data, self._key)
+        return open_trusted_checkpoint(data, self.origin, self._trust)
 
     def published(self) -> SignedCheckpoint | None:
         """Return the newest checkpoint, verified; None before the first."""
         data = self._tiles.read_checkpoint()
         return None if data is None else self.verify(data)
+
+    def cosigned(self) -> SignedCheckpoint | None:
+        """Return the newest checkpoint that a quorum cosigned; None where there is none, or none of ours."""
+        data = self._tiles.read(COSIGNED)
+        try:
+            return None if data is None else self.verify(data)
+        except FormatError:
+            return None  # a damaged one is replaced by the next
+
+    def publish_cosigned(self, signed: SignedCheckpoint) -> None:
+        """Publish a checkpoint that a quorum cosigned, unless a larger one is there."""
+        known = self.cosigned()
+        if known is None or known.checkpoint.size <= signed.checkpoint.size:
+            self._tiles.put(COSIGNED, format_note(signed.note))
+
+    def prover(self, signed: SignedCheckpoint) -> Callable[[int], Sequence[bytes]]:
+        """Return what gives the consistency proof from a smaller size; reads the published tiles.
+
+        Raises MerkleError, as the proof may, when they are not those of `signed`.
+        """
+        return TiledTree(self._tiles, signed.checkpoint.size, signed.checkpoint.root).consistency_proof
 
     def check_extends(self, signed: SignedCheckpoint, anchored: Anchored) -> None:
         """Recompute the anchored root from the published tiles.

@@ -17,6 +17,12 @@ LEAVES = Counter("attestream_leaves_total", "Leaves added to trees", ["topic"])
 CHECKPOINTS = Counter("attestream_checkpoints_total", "Checkpoints signed", ["topic"])
 SHARDS_STOPPED = Gauge("attestream_shards_stopped", "Shards that stopped loudly")
 ANCHORED_SIZE = Gauge("attestream_anchored_size", "Epoch-log size of the newest confirmed anchor")
+WITNESS_ANSWERS = Counter(
+    "attestream_witness_answers_total", "Answers of witnesses to a checkpoint", ["witness", "outcome"]
+)
+WITNESS_QUORUM_MISSED = Counter(
+    "attestream_witness_quorum_missed_total", "Checkpoints that too few witnesses cosigned in time"
+)
 ANCHOR_ATTEMPTS = Counter("attestream_anchor_attempts_total", "Submissions to the ledger", ["outcome"])
 INTEGRITY_OPEN = Gauge("attestream_integrity_findings_open", "Open findings about the log itself", ["rule"])
 MONITOR_LEAVES = Counter("attestream_monitor_leaves_total", "Leaves compared with their records", ["look"])

@@ -55,7 +55,7 @@ class Settings(BaseSettings):
     """Folder or http(s) address of the published logs that the monitor follows; empty: those of data_dir."""
     monitor_interval_s: float = 0.5
     """How often it looks at every checkpoint."""
-    monitor_recheck_s: float = 4.0
+    monitor_recheck_s: float = 3.0
     """How often the newest entries, tiles and records are read once more."""
     monitor_patience_s: float = 7.0
     """What should be there (a leaf, a tile, a published tree) is missed after so long."""
@@ -65,6 +65,13 @@ class Settings(BaseSettings):
     """Every old entry, tile and record is read again within so long."""
     monitor_scrub_leaves_per_s: float = 20000.0
     """Never faster than this, even where that pass then takes longer."""
+
+    witness_policy: Path | None = None
+    """C2SP tlog-policy: who cosigns the epoch log, and how many are enough; None: the trust file's."""
+    witness_deadline_s: float = 5.0
+    """How long an anchor waits for the quorum."""
+    witness_required: bool = False
+    """What then: True, no anchor without a quorum; False, anchor, and tell that it was missed."""
 
     ledger_nodes: dict[str, str] = Field(default_factory=dict)
     """Hedera nodes as {account: host:port}; empty means the local stack's service."""

@@ -40,13 +40,14 @@ class TiledLog:
 
     origin: str = "ward.example"
     text: str = "leaf"
+    signed_by: Ed25519Signer | None = None
     _builder: TreeBuilder = field(default_factory=TreeBuilder)
     _tiles: dict[str, bytes] = field(default_factory=dict)
     _roots: dict[int, bytes] = field(default_factory=dict)
 
     @property
     def signer(self) -> Ed25519Signer:
-        return Ed25519Signer.from_seed(self.origin, LOG_SEED)
+        return self.signed_by or Ed25519Signer.from_seed(self.origin, LOG_SEED)
 
     def grow(self, size: int) -> SignedCheckpoint:
         """Append leaves until there are `size` and return the signed checkpoint."""
@@ -229,6 +230,12 @@ def talking(talk: Callable[[socket.socket], None]) -> Iterator[str]:
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
             connection.close()
+
+
+def hangs(connection: socket.socket) -> None:
+    """Takes all and answers nothing."""
+    while connection.recv(65536):
+        pass
 
 
 def checkpoint_of(body: bytes) -> Note:

@@ -182,9 +182,8 @@ def _forged_hash(row: dict[str, Any]) -> None:
 
 
 def _forged_time(row: dict[str, Any]) -> None:
-    row["consensus_timestamp"] = row["consensus_timestamp"][:-1] + "7"
-    if row["consensus_timestamp"].endswith("77"):
-        row["consensus_timestamp"] = row["consensus_timestamp"][:-2] + "57"
+    stamp = row["consensus_timestamp"]
+    row["consensus_timestamp"] = stamp[:-1] + ("5" if stamp.endswith("7") else "7")
 
 
 @pytest.mark.parametrize("lie", [_forged_hash, _forged_time, None], ids=["hash", "time", "withheld"])

@@ -28,6 +28,7 @@ from tests.kit.witnesses import (
     checkpoint_of,
     cosignature,
     cosigner,
+    hangs,
     new_witness,
     policy_of,
     served,
@@ -234,11 +235,6 @@ def test_a_witness_that_recovers_in_time_counts(log: TiledLog) -> None:
         assert cosign(log, url).witness.name == "w"
     with pytest.raises(WitnessUnavailableError, match="does not answer"):
         cosign(log, NOBODY, wait_s=0.3)
-
-
-def hangs(connection: socket.socket) -> None:
-    while connection.recv(65536):
-        pass
 
 
 def closes(connection: socket.socket) -> None:
