@@ -10,7 +10,7 @@ from pipeline.trust import load_trust, trust_path
 from processors.merkle.reader import TiledTree
 from schemas.checkpoint import SignedCheckpoint
 from schemas.errors import FormatError
-from schemas.note import format_note
+from schemas.note import SignatureError, format_note
 from schemas.trust import open_trusted_checkpoint
 
 COSIGNED = "checkpoint.cosigned"
@@ -25,13 +25,21 @@ class EpochLog:
     """Reads the published folder; believes the log's keys and nothing else."""
 
     def __init__(self, settings: Settings) -> None:
-        trust = load_trust(trust_path(settings))
+        self._trust_path = trust_path(settings)
+        trust = load_trust(self._trust_path)
         self.origin, self._trust = trust.log_name, trust
         self._tiles = store_of(settings, (CHECKPOINTS, 0))
 
     def verify(self, data: bytes) -> SignedCheckpoint:
         """Open a signed checkpoint of this log; raises FormatError for any other bytes."""
-        return open_trusted_checkpoint(data, self.origin, self._trust)
+        try:
+            return open_trusted_checkpoint(data, self.origin, self._trust)
+        except SignatureError:
+            # The sealer may have begun to sign with a key that was made since we read the trust file.
+            known, self._trust = self._trust, load_trust(self._trust_path)
+            if self._trust.log_keys == known.log_keys:
+                raise
+            return open_trusted_checkpoint(data, self.origin, self._trust)
 
     def published(self) -> SignedCheckpoint | None:
         """Return the newest checkpoint, verified; None before the first."""

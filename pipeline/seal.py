@@ -24,16 +24,15 @@ from pipeline.sealstore import SealStore
 from pipeline.sessions import run_sessions
 from pipeline.settings import PipelineError, Settings
 from pipeline.shard import Shard, ShardStoppedError, origin_of
-from pipeline.shardlist import shard_list
+from pipeline.shardlist import shard_list, shard_list_name
 from pipeline.stage import Health, StageState, Stop, running_stage, state_dir
 from pipeline.statestore import Partition
 from pipeline.tilestore import sync_stores
 from pipeline.topics import CHECKPOINTS, SEALED_TOPICS
-from pipeline.trust import log_identity
+from pipeline.trust import log_signers
 from processors.merkle.errors import MerkleError
 from processors.model import RawRecord
 from schemas.errors import FormatError
-from schemas.note import Ed25519Signer
 
 log = structlog.get_logger()
 
@@ -62,7 +61,7 @@ class SealSession:
 
     def __init__(self, settings: Settings, slot: int, health: Health, store: SealStore) -> None:
         self._settings, self._health, self._store = settings, health, store
-        self._seed = log_identity(settings).seed
+        self._signer = log_signers(settings)
         self._admin = kafka.admin(settings)
         self._producer = kafka.producer(settings)
         self._member = GroupMember(settings, "seal", slot, list(SEALED_TOPICS))
@@ -149,7 +148,7 @@ class SealSession:
             for topic in SEALED_TOPICS
             for number in counts[topic].partitions
         }
-        listed = shard_list(self._settings.log_name, self._seed, topic_ids, origins)
+        listed = shard_list(self._signer(shard_list_name(self._settings.log_name)), topic_ids, origins)
         if listed != self._listed:
             self._listed = listed
             self._producer.produce(CHECKPOINTS, key=b"shards", value=listed, partition=0)
@@ -161,7 +160,7 @@ class SealSession:
         topic_ids = {topic: kafka.topic_id(self._admin, topic) for topic in {t for t, _ in assigned}}
         for number, partition in enumerate(assigned):
             self._health.beat(StageState.RESTORING, f"opening shard {number + 1} of {len(assigned)}")
-            signer = Ed25519Signer.from_seed(origin_of(self._settings.log_name, partition), self._seed)
+            signer = self._signer(origin_of(self._settings.log_name, partition))
             shard = Shard(self._settings, partition, self._store, signer, topic_ids[partition[0]])
             try:
                 shard.open(self._settings, self._admin)

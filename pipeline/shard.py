@@ -1,8 +1,9 @@
 """One shard: the tree of one sealed topic-partition, from its records to its published checkpoint.
 
 Leaf i is the i-th committed record, so the tree is a pure function of the topic. On assignment the truth is
-what is published: the checkpoint under our own key, its right edge, and the last leaf, whose record must
-still be in the topic with the same digest. Anything else stops the shard loudly; nothing is ever re-signed.
+what is published: the checkpoint under a log key of the trust file, its right edge, and the last leaf, whose
+record must still be in the topic with the same digest. Anything else stops the shard loudly; nothing is ever
+re-signed.
 """
 
 import json
@@ -18,15 +19,17 @@ from pipeline.settings import PipelineError, Settings
 from pipeline.statestore import Partition
 from pipeline.tilestore import LocalTileStore
 from pipeline.topics import CHECKPOINTS
+from pipeline.trust import load_trust, trust_path
 from processors.merkle.errors import MerkleError
 from processors.merkle.reader import TiledTree
 from processors.merkle.tree import TileData, TreeBuilder
 from processors.model import UNREADABLE_HEADERS, RawRecord
-from schemas.checkpoint import Checkpoint, log_key, open_checkpoint, sign_checkpoint
+from schemas.checkpoint import Checkpoint, sign_checkpoint
 from schemas.codec import CODEC
 from schemas.errors import FormatError
 from schemas.note import Ed25519Signer, format_note
 from schemas.records import encode_leaf, record_digest
+from schemas.trust import TrustRoot, open_trusted_checkpoint
 
 log = structlog.get_logger()
 
@@ -102,7 +105,7 @@ class Shard:
         if self._checkpoint is None:
             self._store.wipe(self.partition)
         else:
-            self._load(self._checkpoint)
+            self._load(self._checkpoint, load_trust(trust_path(settings)))
         start = kafka.start_offsets(admin, [self.partition])[self.partition]
         end = kafka.end_offsets(admin, [self.partition])[self.partition]
         if end < self.next_offset:
@@ -126,9 +129,9 @@ class Shard:
         if known != self._topic_id and self.published.read_checkpoint() is not None:
             raise self._stopped(f"the topic was recreated: its id is {self._topic_id}, the tree's is {known}")
 
-    def _load(self, data: bytes) -> None:
-        key = log_key(self.signer.name, self.signer.public_key)
-        checkpoint = open_checkpoint(data, key).checkpoint
+    def _load(self, data: bytes, trust: TrustRoot) -> None:
+        # What is published may still bear the signature of a key that was replaced since.
+        checkpoint = open_trusted_checkpoint(data, self.signer.name, trust).checkpoint
         tree = TiledTree(self.published, checkpoint.size, checkpoint.root)
         self.published_size = checkpoint.size
         if not checkpoint.size:

@@ -7,7 +7,7 @@ each, sorted.
 from collections.abc import Mapping
 
 from pipeline.statestore import Partition
-from schemas.note import Ed25519Signer, format_note, sign_note
+from schemas.note import Signer, format_note, sign_note
 
 
 def shard_list_name(log_name: str) -> str:
@@ -15,11 +15,8 @@ def shard_list_name(log_name: str) -> str:
     return f"{log_name}/shards"
 
 
-def shard_list(
-    log_name: str, seed: bytes, topic_ids: Mapping[str, str], origins: Mapping[Partition, str]
-) -> bytes:
-    """Sign the list of all shards of this log."""
-    name = shard_list_name(log_name)
+def shard_list(signer: Signer, topic_ids: Mapping[str, str], origins: Mapping[Partition, str]) -> bytes:
+    """Sign the list of all shards of this log; the signer is named by `shard_list_name`."""
     lines = sorted(f"{origin} {topic_ids[topic]}" for (topic, _number), origin in origins.items())
-    text = "\n".join([name, str(len(lines)), *lines]) + "\n"
-    return format_note(sign_note(text, [Ed25519Signer.from_seed(name, seed)]))
+    text = "\n".join([signer.name, str(len(lines)), *lines]) + "\n"
+    return format_note(sign_note(text, [signer]))

@@ -1,8 +1,8 @@
 """This deployment's trust file and keys: made once by the local stack, read by every process.
 
 Layout of the data folder: `trust.json`, and `keys/` (0700) with `log.key.json`, which signs checkpoints,
-`authority.key.json`, which signs registry entries, and the ledger operator's key. After a rotation the log's key
-is `log.<first 8 hex digits of the public key>.key.json`: which one signs, the trust file says.
+`authority.key.json`, which signs registry entries, and the ledger operator's key. After a rotation the log's
+key is `log.<first 8 hex digits of the public key>.key.json`: which one signs, the trust file says.
 """
 
 import fcntl

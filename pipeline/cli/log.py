@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipeline.cli.logkey import rotate_key
 from pipeline.cli.options import (
     BootstrapServers,
     ClientSetting,
@@ -48,6 +49,7 @@ def register(app: typer.Typer) -> None:
     log.callback()(_log)
     log.command(name="fsck")(fsck)
     log.command(name="checkpoint")(checkpoint)
+    log.command(name="rotate-key")(rotate_key)
     app.add_typer(log, name="log")
 
 

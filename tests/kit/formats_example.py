@@ -290,8 +290,7 @@ def _log() -> dict[str, Block]:
     registry_note = sign_checkpoint(Checkpoint(REGISTRY_ORIGIN, 1, leaf_hash(entry_leaf)), [registry_signer])
     # A real list names every shard; three show the form.
     listed = shard_list(
-        LOG_NAME,
-        LOG_SEED,
+        Ed25519Signer.from_seed(f"{LOG_NAME}/shards", LOG_SEED),
         {
             EVENTS: "AAAAAAAAAAAAAAAAAAAAAQ",
             CHECKPOINTS: "AAAAAAAAAAAAAAAAAAAAAg",

@@ -26,7 +26,7 @@ from pipeline.settings import UsageError
 from pipeline.shardlist import shard_list
 from pipeline.workers import in_order
 from processors.merkle.fsck import Fault, FaultKind
-from schemas.note import ED25519, VerifierKey
+from schemas.note import ED25519, Ed25519Signer, VerifierKey
 from tests.kit.parties import LOG, TRUST, key_of, seed_of
 from tests.kit.publishedlog import checkpoint, leaves, published, write
 
@@ -49,7 +49,7 @@ def epoch_entries(listed: tuple[str, ...] = (*SHARDS, "alerts/0")) -> list[bytes
     ids = {path.split("/")[0]: "topic-id" for path in listed}
     origins = {(path.split("/")[0], int(path.split("/")[1])): origin_of(path) for path in listed}
     return [
-        shard_list(LOG, seed_of("log"), ids, origins),
+        shard_list(Ed25519Signer.from_seed(f"{LOG}/shards", seed_of("log")), ids, origins),
         *(state_of(path, (size + 1) // 2) for path, size in SHARDS.items()),
         *(state_of(path, size) for path, size in SHARDS.items()),
     ]

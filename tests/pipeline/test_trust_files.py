@@ -15,10 +15,16 @@ from pipeline.trust import (
     key_path,
     load_trust,
     log_identity,
+    log_signers,
     record_ledger,
+    rotate_log_key,
     trust_path,
 )
-from schemas.trust import LedgerTrust
+from schemas.checkpoint import Checkpoint, sign_checkpoint
+from schemas.errors import FormatError
+from schemas.evidence import ChainPoint
+from schemas.note import format_note
+from schemas.trust import LedgerTrust, open_trusted_checkpoint
 
 LEDGER = LedgerTrust("hedera:attestream-local", "0.0.1001", "0.0.2")
 
@@ -97,3 +103,87 @@ def test_a_missing_or_bad_trust_file_is_the_users_to_mend(settings: Settings) ->
         with pytest.raises(UsageError) as caught:
             load_trust(trust_path(settings))
         assert str(trust_path(settings)) in str(caught.value)
+
+
+# ---- rotation of the log's key ---------------------------------------------------------------------------
+
+
+def signed(settings: Settings, size: int = 3) -> bytes:
+    origin = f"{settings.log_name}/device.events/0"
+    return format_note(sign_checkpoint(Checkpoint(origin, size, bytes(32)), [log_signers(settings)(origin)]))
+
+
+def opens(settings: Settings, data: bytes) -> bool:
+    trust = load_trust(trust_path(settings))
+    try:
+        open_trusted_checkpoint(data, f"{settings.log_name}/device.events/0", trust)
+    except FormatError:
+        return False
+    return True
+
+
+def test_a_new_log_key_signs_and_what_the_old_one_signed_still_opens(settings: Settings) -> None:
+    init_local(settings)
+    record_ledger(settings, LEDGER)
+    first = log_identity(settings).public_key
+    old = signed(settings)
+    seen = {first}
+    for _ in range(2):
+        rotate_log_key(settings)
+        now = log_identity(settings).public_key
+        assert now not in seen
+        seen.add(now)
+        trust = load_trust(trust_path(settings))
+        assert trust.log_key == now
+        assert set(trust.log_keys) == seen
+        assert trust.ledger == LEDGER
+        assert opens(settings, signed(settings))
+        assert opens(settings, old)
+        assert signed(settings) != old
+    assert load_trust(trust_path(settings)).previous_log_keys[-1] == first
+    for path in key_path(settings, "log").parent.glob("log*.key.json"):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_sealer_that_was_not_restarted_is_still_believed(settings: Settings) -> None:
+    init_local(settings)
+    origin = f"{settings.log_name}/device.events/0"
+    running = log_signers(settings)(origin)
+    rotate_log_key(settings)
+    assert opens(settings, format_note(sign_checkpoint(Checkpoint(origin, 4, bytes(32)), [running])))
+
+
+def test_a_crash_between_key_and_trust_file_changes_nothing(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    init_local(settings)
+    before = log_identity(settings)
+
+    def crash(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("pipeline.trust._write", crash)
+        rotate_log_key(settings)
+    assert log_identity(settings) == before
+    rotate_log_key(settings)
+    assert log_identity(settings) != before
+
+
+def test_the_earlier_key_may_be_removed(settings: Settings) -> None:
+    init_local(settings)
+    old = signed(settings)
+    rotate_log_key(settings)
+    key_path(settings, "log").unlink()
+    assert opens(settings, signed(settings))
+    assert opens(settings, old)
+
+
+def test_points_of_the_ledger_outlive_a_note_of_the_same_topic(settings: Settings) -> None:
+    init_local(settings)
+    points = (ChainPoint(5, b"h" * 48),)
+    record_ledger(settings, replace(LEDGER, checkpoints=points))
+    record_ledger(settings, LEDGER)
+    assert load_trust(trust_path(settings)).ledger.checkpoints == points
+    record_ledger(settings, replace(LEDGER, topic="0.0.9"))
+    assert load_trust(trust_path(settings)).ledger.checkpoints == ()
