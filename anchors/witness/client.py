@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+import structlog
+
 from anchors.bounded import with_deadline
 from anchors.errors import (
     WitnessAnswerError,
@@ -29,6 +31,8 @@ from schemas.checkpoint import SignedCheckpoint
 from schemas.errors import FormatError
 from schemas.note import Note, Signature, format_note, parse_signatures, verify_note
 from schemas.witnesspolicy import PolicyWitness
+
+log = structlog.get_logger("anchors.witness")
 
 MAX_ANSWER_BYTES = 1 << 16
 MAX_CLOCK_DIFFERENCE_S = 300
@@ -106,6 +110,13 @@ class WitnessClient:
                 return self._verified(submission.signed.note, body)
             if status == 409 and content_type == SIZE_CONTENT_TYPE:
                 old_size = self._told_size(body, old_size, submission.size)
+                if old_size < known_size:
+                    log.warning(
+                        "a witness has forgotten what it cosigned",
+                        witness=self.witness.name,
+                        cosigned=known_size,
+                        knows=old_size,
+                    )
             else:
                 self._refused(status, body, old_size, submission.size)
         raise WitnessUnavailableError(f"{self._name} says each time that it knows another size")

@@ -1,4 +1,4 @@
-"""What a witness answers (https://c2sp.org/tlog-witness): it cosigns a checkpoint that extends what it knows.
+"""What a witness answers (https://c2sp.org/tlog-witness, v1.1): it cosigns what extends what it knows.
 
 Each check below has the status that the specification gives it, in its order. The cosignature leaves only
 after the checkpoint is durable: a witness that is killed may have remembered what it never told, which the
@@ -141,12 +141,10 @@ class Witness:
         if known is None or old_size == 0:
             if proof:
                 raise _NoError(422, "nothing can be proven of an empty tree")
-        elif new.size == old_size and new.root != known.root:
-            self._tell_fork(new, known)
-            raise _NoError(409, format_size(known_size), SIZE_CONTENT_TYPE)
         elif not self._is_consistent(known.size, known.root, new.size, new.root, proof):
             self._tell_fork(new, known)
-            raise _NoError(422, f"the proof does not lead from {known.size} to {new.size} leaves")
+            # Also for another root of the same size; version 1.0 had 409 for that.
+            raise _NoError(422, f"not shown to extend the {known.size} leaves that were cosigned")
 
     def _cosign(self, known: Cosigned | None, note: Note) -> tuple[Signature, int]:
         time_s = int(self._now_s())

@@ -123,7 +123,7 @@ def test_a_restarted_witness_goes_on_from_its_memory(processes: list[WitnessProc
     fork = TiledLog(text="fork")
     for size in (5, 7):
         fork.grow(size)
-    with pytest.raises(WitnessConflictError, match="another root of 5 leaves"):
+    with pytest.raises(WitnessConflictError, match="knows 5 leaves that are not the first of these 5"):
         cosign(fork, url, 5, name="a")
     with pytest.raises(WitnessConflictError, match="knows 5 leaves that are not the first of these 7"):
         cosign(fork, url, 7, name="a")
