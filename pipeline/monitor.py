@@ -21,6 +21,7 @@ from pathlib import Path
 import structlog
 from confluent_kafka import KafkaException
 
+from anchors.errors import AnchorError, LedgerUnavailableError
 from pipeline import kafka, metrics
 from pipeline.kafka import is_fatal
 from pipeline.logsource import open_source
@@ -39,6 +40,8 @@ from pipeline.watch.memory import Memory, MemoryBusyError
 from pipeline.watch.tail import Tail
 from pipeline.watch.topicwatch import EPOCH, TopicWatch
 from pipeline.watch.witnesswatch import WitnessWatch
+from processors.merkle.errors import MerkleError
+from schemas.errors import FormatError
 from schemas.trust import TrustRoot
 
 log = structlog.get_logger()
@@ -130,7 +133,7 @@ class Monitor:
         watch.now_s, watch.now_us = time.monotonic(), time.time_ns() // 1000
         watch.trust = self._trust.read()
         watch.tail.poll(POLL_S, watch.now_s)
-        self._note("topics", watch.tail.trouble)
+        self._note("records", watch.tail.trouble)
         with self._memory.round():
             self._part("cluster", self._look_at_cluster)
             self._part("topics", self._topics.check)
@@ -138,12 +141,10 @@ class Monitor:
                 self._part(shard.origin, shard.follow)
             for shard in list(self._topics.shards.values()):
                 self._part(shard.origin, lambda shard=shard: self._compare(shard.place))  # type: ignore[misc]
-            self._claims.judge(self._topics.by_origin)
+            self._part("claims", lambda: self._claims.judge(self._topics.by_origin))
             self._part("witnesses", self._look_at_epoch_log)
-            self._ledger.step(self._claims)
-            self._note("mirror", self._ledger.trouble)
-            self._later.step(self._topics.shards)
-            self._note("second looks", self._later.trouble)
+            self._part("mirror", self._look_at_ledger)
+            self._part("later looks", self._look_again)
 
     # ---- parts of a round ------------------------------------------------------------------------------
 
@@ -169,6 +170,16 @@ class Monitor:
         self._ledger.check_unanchored()
         self._witnesses.step(epoch, self._claims)
 
+    def _look_at_ledger(self) -> None:
+        self._ledger.step(self._claims)
+        if self._ledger.trouble:
+            raise LedgerUnavailableError(self._ledger.trouble)
+
+    def _look_again(self) -> None:
+        self._later.step(self._topics.shards)
+        if self._later.trouble:
+            raise kafka.KafkaReadError(self._later.trouble)
+
     # ---- around it -------------------------------------------------------------------------------------
 
     def close(self) -> None:
@@ -180,10 +191,10 @@ class Monitor:
         """Do one part; what it cannot read stops no other."""
         try:
             body()
-        except (KafkaException, PipelineError, OSError) as error:
+        except _UNREADABLE as error:
             if isinstance(error, KafkaException) and is_fatal(error):
                 raise
-            self._note(name, str(error) or type(error).__name__)
+            self._note(name, f"{type(error).__name__}: {error}")
         else:
             self._note(name, "")
 
@@ -213,7 +224,13 @@ class Monitor:
         self._health.beat(state, detail)
 
 
-_PARTS = frozenset({"cluster", "topics", "witnesses", "mirror", "second looks"})
+_PARTS = frozenset({"cluster", "records", "topics", "claims", "witnesses", "mirror", "later looks"})
+# What can be wrong with parties that do not answer, and whatever reading hostile bytes can raise: it must
+# not stop the rest of a round.
+_UNREADABLE = (
+    KafkaException, PipelineError, AnchorError, OSError, FormatError, MerkleError,
+    ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError,
+)  # fmt: skip
 
 
 class _TrustFile:

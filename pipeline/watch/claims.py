@@ -85,14 +85,17 @@ class Claims:
         """Hold what waits to its log, by one tree of proven tiles a log."""
         trees: dict[str, TiledTree | None] = {}
         waiting: list[Claim] = []
-        for number, claim in enumerate(self._waiting):
+        left = JUDGED_AT_ONCE
+        for claim in self._waiting:
             shard = shards.get(claim.origin)
             if shard is not None and self._sizes.get(claim.origin) != shard.known.size:
                 # While the log grows, it may still come to that size.
                 self._watch.standing.end((claim.kind, claim.origin, claim.place))
-            if number >= JUDGED_AT_ONCE or shard is None:
-                waiting.append(claim)  # a shard that nobody knows is the list's matter
-            elif not self._is_judged(claim, shard, trees):
+            if shard is not None and claim.size <= shard.known.size:
+                left -= 1
+            # A log of ours that nobody knows is of a topic that is no longer sealed, or not known yet.
+            is_unknown = shard is None and self._watch.facts is not None
+            if left < 0 or not (is_unknown or (shard and self._is_judged(claim, shard, trees))):
                 waiting.append(claim)
             else:
                 self._watch.memory.drop_claim(claim)

@@ -15,7 +15,7 @@ from pipeline.statestore import Partition
 from pipeline.watch.context import Watch
 from pipeline.watch.errand import Errand
 from pipeline.watch.looks import Look, SecondLooks, Seen
-from pipeline.watch.shardwatch import SECOND_LOOK_S, ShardWatch
+from pipeline.watch.shardwatch import GONE_S, SECOND_LOOK_S, ShardWatch
 from processors.integrity import findings
 from processors.integrity.leaves import LeafFault
 from processors.merkle.errors import TileTamperedError
@@ -155,19 +155,18 @@ class LaterLooks:
         shard = shards.get(look.place)
         if shard is None or shard.known.size < look.checkpoint.size:
             return  # another log by now
-        key = (look.place, look.first)
+        key = (look.place, seen.leaf)
         if seen.error is not None:
             since_s = self._suspects.setdefault(key, watch.now_s)
             is_changed = isinstance(seen.error, TileTamperedError)
-            settle_s = SECOND_LOOK_S if is_changed else watch.settings.monitor_patience_s
-            if watch.now_s - since_s >= settle_s:
-                shard.tell_of_tiles(seen.error, look.checkpoint, look.first)
+            if watch.now_s - since_s >= (SECOND_LOOK_S if is_changed else GONE_S):
+                shard.tell_of_tiles(seen.error, look.checkpoint, seen.leaf)
                 self._suspects.pop(key, None)
             return
         self._suspects.pop(key, None)
         rules = ("tile_rewritten", "entry_rewritten", "log_truncated")
         for rule, cause in watch.book.open_causes(shard.origin, *rules):
-            if cause == look.kind or cause in (f"tile/{look.first}", f"tiles/{look.first}"):
+            if cause == look.kind:
                 watch.book.clear(rule, shard.origin, watch.now_us, cause)
         if not look.with_records:
             return

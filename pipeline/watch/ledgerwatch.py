@@ -27,7 +27,7 @@ log = structlog.get_logger()
 
 READ_AGAIN = 50
 READ_AT_ONCE = 1000
-ANCHOR_PATIENCE = 2.8
+ANCHOR_PATIENCE = 2.5
 """Anchor intervals: one to begin, one for the ledger, and the finding is out within three."""
 WITHDRAWN_READS = 3
 
@@ -85,7 +85,7 @@ class LedgerWatch:
             self._positions = watch.memory.positions()
         if not self._errand.is_free:
             self._collect(claims, trust)
-        interval_s = min(2.0, watch.settings.anchor_interval_s / 2)
+        interval_s = min(1.0, watch.settings.anchor_interval_s / 4)
         if self._errand.is_free and watch.now_s - self._asked_at_s >= interval_s:
             self._asked_at_s = watch.now_s
             try:

@@ -29,6 +29,7 @@ from schemas.tile import TILE_WIDTH
 
 READ_DEADLINE_S = 8.0
 BATCH = 5000
+LARGEST_OFFSET = 2**62
 _GONE = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)  # noqa: SLF001 - public codes
 _numbers = itertools.count()
 
@@ -53,6 +54,8 @@ class Seen:
 
     look: Look
     error: MerkleError | None = None
+    leaf: int = 0
+    """The first leaf of the bundle at which the error was met."""
     mismatches: Sequence[LeafMismatch] = ()
 
 
@@ -93,7 +96,7 @@ class SecondLooks:
         outcome: list[Seen] = []
         ranges: list[_Range] = []
         for look in looks:
-            seen = Seen(look)
+            seen = Seen(look, leaf=look.first)
             outcome.append(seen)
             try:
                 found = self._tiles(seen)
@@ -117,6 +120,7 @@ class SecondLooks:
         first_bundle = look.first // TILE_WIDTH
         entries: list[bytes] = []
         for index in range(first_bundle, -(-look.end // TILE_WIDTH)):
+            seen.leaf = max(look.first, index * TILE_WIDTH)
             entries += tree.bundle(index)
         entries = entries[look.first - first_bundle * TILE_WIDTH :][: look.end - look.first]
         if not look.with_records or not entries:
@@ -126,7 +130,8 @@ class SecondLooks:
             before = self._before(look, tree)
         except FormatError:
             return None  # told by the first look
-        return _Range(seen, entries, before, max(before + 1, 0), max(first, last) + 1, [])
+        begin = min(max(before + 1, 0), LARGEST_OFFSET)  # a forged leaf may name any offset
+        return _Range(seen, entries, before, begin, max(first, last) + 1, [])
 
     def _before(self, look: Look, tree: TiledTree) -> int:
         if look.place[0] == CHECKPOINTS or not look.first:

@@ -30,6 +30,8 @@ CHECKPOINT = "checkpoint"
 COMPARED_AT_ONCE = 16 * TILE_WIDTH
 SECOND_LOOK_S = 0.2
 """A file is replaced as a whole, and a smaller checkpoint stays for longer than it takes to sign one."""
+GONE_S = 2.0
+"""Tiles of a log whose checkpoint stands: a folder that is being deleted as a whole is not there so long."""
 WRONG_KEY_S = 2.0
 
 
@@ -206,12 +208,7 @@ class ShardWatch:
             for index in range(first // TILE_WIDTH, -(-end // TILE_WIDTH)):
                 entries += tree.bundle(index)
         except MerkleError as error:
-            settle_s = (
-                self._watch.settings.monitor_patience_s
-                if isinstance(error, TileMissingError)
-                else SECOND_LOOK_S
-            )
-            if self._lasts("entries", settle_s):
+            if self._lasts("entries", GONE_S if isinstance(error, TileMissingError) else SECOND_LOOK_S):
                 self.tell_of_tiles(error, known.checkpoint, leaf=first)
             return None
         self._watch.standing.end(("entries", self.origin))
