@@ -1,0 +1,1 @@
+"""Verifiers and witnesses that nobody here wrote, on a log made by a demo: `python -m tests.conformance`."""
