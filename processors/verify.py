@@ -119,7 +119,7 @@ class _Check:
     def receipt(self) -> Found:
         receipt = self._evidence.anchor
         if receipt is None:
-            return Found("none in this file", "nobody")
+            return Found("none in this file", "")
         found, self._on_believed_chain = check_receipt(
             receipt, self._epoch.checkpoint, self._trust, self._read_receipt
         )

@@ -51,14 +51,15 @@ class SignerCheck:
         if why_not is not None:
             if entries:
                 raise VerificationError("registry entries that no signature in this file needs")
-            return Found(f"does not apply: {why_not}", "nobody")
+            return Found(f"does not apply: {why_not}", "")
         self._offset = _registry_offset(self._evidence.record)
         self._prove(entries)
         earlier = [each for each in entries if each.record.offset < self._offset]
         authorities = self._apply(earlier)
         later = f", and {len(entries) - len(earlier)} later" if len(entries) > len(earlier) else ""
-        detail = f"{len(earlier)} entries before registry offset {self._offset}{later}, all in the log"
-        return Found(detail, f"authorities {', '.join(authorities)}" if authorities else "nobody")
+        count = "1 entry" if len(earlier) == 1 else f"{len(earlier)} entries"
+        detail = f"{count} before registry offset {self._offset}{later}, all in the log"
+        return Found(detail, f"authorities {', '.join(authorities)}" if authorities else "")
 
     def signatures(self) -> Found:
         """Verify the device's signature and every approval, under keys valid at the registry offset."""
@@ -67,7 +68,7 @@ class SignerCheck:
         if why_not is not None:
             if record.topic == EVENTS_TOPIC:
                 self.not_proven.append(f"who signed it: {why_not}")
-            return Found(f"does not apply: {why_not}", "nobody")
+            return Found(f"does not apply: {why_not}", "")
         verified = self._authenticate(record)
         envelope = decode_envelope(record.value or b"")
         signers = _signers(verified, envelope)
@@ -77,7 +78,8 @@ class SignerCheck:
         self._apply([each for each in self._evidence.registry if each.record.offset >= self._offset])
         self._warn(verified, signers)
         event = verified.event
-        approvals = f" and {len(signers) - 1} approvals" if len(signers) > 1 else ""
+        more = len(signers) - 1
+        approvals = f" and {more} approval{'s' if more > 1 else ''}" if more else ""
         detail = (
             f"{event.kind.value} of boot {event.boot}, sequence {event.sequence}, under key {signers[0][1]}"
             f"{approvals}, valid at registry offset {self._offset}; the device's own time is "
