@@ -4,14 +4,13 @@ The cosigned checkpoint is published beside `checkpoint`, under its own name. On
 anchor covers it, since the log is proven to be one history.
 """
 
+from pipeline.epochlog import COSIGNED
 from pipeline.watch.claims import NOTE, Claims
 from pipeline.watch.context import Watch
 from pipeline.watch.shardwatch import ShardWatch
 from processors.integrity import findings
 from schemas.errors import FormatError
 from schemas.trust import open_trusted_checkpoint
-
-COSIGNED = "checkpoint.cosigned"
 
 
 class WitnessWatch:
@@ -22,6 +21,9 @@ class WitnessWatch:
         self._looked_at = b""
         self._quorum_size = 0
         self._who = ""
+        self._policy = ""
+        self._anchored_before = 0
+        """What was anchored when the policy came: nobody had to cosign that."""
 
     def step(self, epoch: ShardWatch, claims: Claims) -> None:
         """Look at the cosigned checkpoint, and hold the newest anchor to it."""
@@ -33,10 +35,15 @@ class WitnessWatch:
                 self._read(data, claims)
             except FormatError:
                 return  # whatever it is, it carries no cosignature
-        policy = watch.trust.witnesses
-        anchored = watch.memory.anchored_size()
+        policy, anchored = watch.trust.witnesses, watch.memory.anchored_size()
+        if watch.trust.witness_policy != self._policy:
+            self._policy, self._anchored_before = watch.trust.witness_policy, anchored
         key = ("quorum", anchored)
-        if policy is None or policy.quorum is None or self._quorum_size >= anchored:
+        if (
+            policy is None
+            or policy.quorum is None
+            or anchored <= max(self._quorum_size, self._anchored_before)
+        ):
             watch.standing.end(key)
             watch.book.clear("witness_quorum_missed", epoch.origin, watch.now_us, "anchors")
         elif watch.standing.held_s(key, watch.now_s) >= watch.settings.monitor_patience_s:

@@ -146,6 +146,9 @@ def test_an_anchor_without_its_witnesses(scene: Scene) -> None:
     path = trust_path(scene.log.settings)
     before = path.read_text()
     path.write_text(replace(load_trust(path), witness_policy=policy).to_json())
+    anchored = scene.mirror.rows_seen[-1]["sequence_number"]
+    scene.log.fill(PLACE, 3)
+    wait_for(lambda: scene.mirror.rows_seen[-1]["sequence_number"] > anchored, "the next anchor")
     wait_for(
         lambda: any(f["rule"] == "witness_quorum_missed" for f in scene.log.open_findings(scene.origin)),
         "the missing quorum is told",
