@@ -1,6 +1,7 @@
 """Witnesses in the anchor stage: what is anchored is cosigned, and what happens when too few sign."""
 
 import json
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -183,6 +184,39 @@ def test_a_fork_finds_no_witness(bench: Bench, processes: dict[str, WitnessProce
         wait_for(lambda: "knows 5 leaves that are not the first of these 9" in bench.detail(), "it is told")
     assert bench.messages() == []
     assert published(settings) == b""
+
+
+def test_a_lost_database_finds_the_cosigned_note(bench: Bench, processes: dict[str, WitnessProcess]) -> None:
+    urls: dict[str, str | None] = {"hospital": processes["hospital"].start()}
+    settings = with_witnesses(bench, urls, "any")
+    trusted = EpochLog(settings)
+    first = bench.grow(3)
+    assert (trusted.cosigned(), trusted.published() is not None) == (None, True)
+    # Placed on the ledger, and killed before anything was said of it.
+    bench.settings = settings
+    bench.die_at("pipeline.anchorstore", "AnchorStore", "submitted", "before")
+    shutil.rmtree(bench.state)
+    with bench.anchoring():
+        bench.wait_confirmed(first)
+    assert note_of(bench, "CONFIRMED", first) == published(settings)
+    assert cosigners(policy_of(urls, "any"), published(settings)) == ["hospital"]
+
+
+def test_the_cosigned_checkpoint_never_goes_back(bench: Bench) -> None:
+    bench.grow(3)
+    log = EpochLog(bench.settings)
+    small = log.published()
+    bench.grow(3)
+    large = log.published()
+    assert small is not None
+    assert large is not None
+    for signed, expected in [(small, small), (large, large), (small, large)]:
+        log.publish_cosigned(signed)
+        assert log.cosigned() == expected
+    (store_of(bench.settings, (topics.CHECKPOINTS, 0)).root / COSIGNED).write_bytes(b"junk")
+    assert log.cosigned() is None
+    log.publish_cosigned(small)
+    assert log.cosigned() == small
 
 
 BAD = [
