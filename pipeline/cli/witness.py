@@ -1,10 +1,12 @@
-"""`attestream witness key` and `attestream witness serve`: a witness for a hospital, a maker, a regulator."""
+"""`attestream witness key`, `serve` and `log-key`: a witness for a hospital, a maker, a regulator."""
 
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from pipeline.cli.options import DataDir, settings_from
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +27,7 @@ def register(app: typer.Typer) -> None:
     witness.callback()(_witness)
     witness.command(name="key")(key)
     witness.command(name="serve")(serve)
+    witness.command(name="log-key")(show_log_key)
     app.add_typer(witness, name="witness")
 
 
@@ -84,6 +87,15 @@ def serve(
         run(witness, host, port, lambda handle: _say_ready(witness.key, handle, memory.is_new))
     finally:
         memory.close()
+
+
+def show_log_key(data_dir: DataDir = None) -> None:
+    """Print the vkey of our log, for a witness's --log."""
+    from pipeline.trust import load_trust, trust_path
+    from schemas.checkpoint import log_key
+
+    trust = load_trust(trust_path(settings_from(data_dir)))
+    print(log_key(trust.log_name, trust.log_key))
 
 
 def _signer(key_file: Path) -> "CosignatureSigner":

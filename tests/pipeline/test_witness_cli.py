@@ -12,7 +12,8 @@ import pytest
 
 from anchors.witness.client import Submission, WitnessClient
 from pipeline.cli.witness import _address, _logs
-from pipeline.settings import UsageError
+from pipeline.settings import Settings, UsageError
+from pipeline.trust import init_local, log_identity
 from schemas.note import parse_vkey
 from schemas.witnesspolicy import parse_policy
 from tests.kit.deployment import wait_for
@@ -91,6 +92,14 @@ def test_what_is_asked_for_wrongly_is_told_in_a_line(tmp_path: Path) -> None:
     shown = run("serve", "--key", str(key_file), "--db", database, "--log", log)
     assert (shown.returncode, "w.sqlite" in shown.stderr) == (1, True)
     assert "Traceback" not in shown.stderr
+
+
+def test_a_log_tells_its_key(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path)
+    init_local(settings)
+    shown = run("log-key", "--data-dir", str(tmp_path))
+    known = _logs([shown.stdout.strip()])[0]
+    assert (known.origin, known.key.public_key) == (settings.log_name, log_identity(settings).public_key)
 
 
 def test_logs_and_addresses() -> None:
