@@ -15,6 +15,7 @@ from typing import Any
 
 from anchors.errors import AnchorMessageError
 from anchors.ledger import MAX_MESSAGE_BYTES
+from schemas.strictjson import load_object
 
 METADATA_TYPE = "ans-checkpoint-v1"
 HASH_ALGORITHM = "sha-256"
@@ -106,11 +107,9 @@ def parse_anchor(data: bytes) -> AnchorMessage:
     if len(data) > MAX_MESSAGE_BYTES:
         raise AnchorMessageError(f"an anchor message has at most {MAX_MESSAGE_BYTES} bytes, not {len(data)}")
     try:
-        outer = json.loads(data.decode(), object_pairs_hook=_object_without_duplicates)
-    except (ValueError, RecursionError) as error:
-        raise AnchorMessageError(f"an anchor message must be UTF-8 JSON: {error}") from error
-    if not isinstance(outer, dict):
-        raise AnchorMessageError("an anchor message must be a JSON object")
+        outer = load_object(data)
+    except ValueError as error:
+        raise AnchorMessageError(f"an anchor message must be a JSON object in UTF-8: {error}") from error
     _expect(outer, "p", "hcs-27")
     _expect(outer, "op", "register")
     metadata = _field(outer, "metadata", dict)
@@ -190,14 +189,6 @@ def _tree_head(value: dict[str, Any], where: str) -> TreeHead:
 def _signature(value: dict[str, Any]) -> AnchorSignature:
     signature = _from_base64url(_text(value, "b64u"), "sig.b64u")
     return AnchorSignature(_text(value, "alg"), _text(value, "kid"), signature)
-
-
-def _object_without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Two readers must never see two messages in the same bytes."""
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        raise ValueError("a field is given twice")
-    return value
 
 
 def _field(value: dict[str, Any], name: str, kind: type) -> Any:

@@ -12,6 +12,7 @@ import structlog
 
 from anchors.errors import AnchorError
 from anchors.hedera.receipt import Receipts
+from pipeline.epochlog import EpochLog
 from pipeline.kafkaread import read_all
 from pipeline.ledgers import ledger_access
 from pipeline.lookup import read_record
@@ -37,8 +38,6 @@ log = structlog.get_logger()
 
 EPOCH: Partition = (CHECKPOINTS, 0)
 REGISTRY_SHARD: Partition = (REGISTRY, 0)
-COSIGNED = "checkpoint.cosigned"
-"""Beside the epoch log's checkpoint: the newest one that witnesses cosigned."""
 
 
 class NotProvenYetError(PipelineError):
@@ -156,11 +155,9 @@ class _Prover:
                 continue  # whoever may write to that topic may write nonsense; it proves nothing
         anchored.sort(key=lambda head: head.signed.checkpoint.size, reverse=not earliest)
         yield from anchored if earliest else anchored[:1]
-        cosigned = store_of(self._settings, EPOCH).read(COSIGNED)
-        if cosigned is not None:
-            signed = self._open(EPOCH, cosigned)
-            if signed.checkpoint.size <= largest:
-                yield _Head(signed)
+        cosigned = EpochLog(self._settings).cosigned()
+        if cosigned is not None and cosigned.checkpoint.size <= largest:
+            yield _Head(cosigned)
         yield _Head(self._epoch.signed)
 
     def _recorded(self, place: Partition, index: int, size: int) -> tuple[int, bytes, Checkpoint]:
@@ -216,7 +213,10 @@ class _Prover:
         """The entries on everybody who signed the record, and the offset at which their keys were judged."""
         if record.topic != EVENTS:
             return [], 0
-        judged_at = int(dict(record.headers).get("registry.offset") or b"0")
+        offset = dict(record.headers).get("registry.offset") or b""
+        if not offset.isdigit():
+            raise PipelineError(f"{EVENTS}[{record.partition}] at {record.offset} was not written by ingest")
+        judged_at = int(offset)
         signers = {record.key or b""}
         for signature in decode_envelope(record.value or b"").signatures[1:]:
             signers.add(signature.key_id.rpartition("#")[0].encode())
