@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pipeline.settings import UsageError
 from pipeline.statestore import Partition
 from pipeline.topics import CHECKPOINTS
-from schemas.checkpoint import Checkpoint, CheckpointError, log_key, parse_checkpoint
+from schemas.checkpoint import Checkpoint, log_key, open_checkpoint
 from schemas.errors import FormatError
-from schemas.note import Note, parse_note, parse_vkey, verify_note
+from schemas.note import Note, parse_vkey, verify_note
 from schemas.trust import TrustRoot
 
 EPOCH_PATH = f"{CHECKPOINTS}/0"
@@ -26,7 +26,7 @@ class Believed:
     @classmethod
     def from_trust(cls, trust: TrustRoot) -> "Believed":
         """What a trust file says."""
-        return cls(trust.log_name, (trust.log_key, *getattr(trust, "previous_log_keys", ())))
+        return cls(trust.log_name, trust.log_keys)
 
     @classmethod
     def from_vkey(cls, vkey: str) -> "Believed":
@@ -55,9 +55,4 @@ class Believed:
 
     def open(self, data: bytes, origin: str) -> Checkpoint:
         """Verify the checkpoint of an origin; raises FormatError."""
-        note = parse_note(data)
-        self.verify(note, origin)
-        checkpoint = parse_checkpoint(note.text)
-        if checkpoint.origin != origin:
-            raise CheckpointError(f"is of {checkpoint.origin!r}, and not of {origin!r}")
-        return checkpoint
+        return open_checkpoint(data, *(log_key(origin, key) for key in self.keys)).checkpoint

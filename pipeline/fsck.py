@@ -24,6 +24,8 @@ from schemas.errors import FormatError
 from schemas.note import parse_note
 from schemas.tile import ENTRIES, TILE_WIDTH, Tile
 
+LEAVES_A_WORKER = 4 * SPAN_LEAVES
+"""About a second of work; with less, a process costs more to start than it saves."""
 _USES_OF_A_TREE = 16
 """A tree keeps the tiles it has checked; opened anew so often, those of many shards stay small."""
 
@@ -207,9 +209,7 @@ class _Fsck:
                         self.place, each.path, each.checkpoint, number, self.believed, are_shards_at_hand
                     )
 
-        # A process costs more to start than a few thousand leaves to check.
-        jobs = self.jobs if sum(each.size for each in reports) > SPAN_LEAVES else 1
-        for task, span, seen in in_order(run_span, tasks(), jobs):
+        for task, span, seen in in_order(run_span, tasks(), self._workers(reports)):
             joins[task.path].add(span, seen)
             self._done += span.leaves
             self._on_progress(self._done, self._known)
@@ -217,6 +217,12 @@ class _Fsck:
             if each.checkpoint is not None:
                 each.faults += joins[each.path].finish(each.checkpoint.root)
         return {path: join.seen for path, join in joins.items()}
+
+    def _workers(self, reports: Sequence[LogReport]) -> int:
+        """How many processes are worth their start: over a network waiting is what is shared."""
+        if not isinstance(self.source, FolderSource):
+            return min(self.jobs, sum(span_count(each.size) for each in reports))
+        return min(self.jobs, sum(each.size for each in reports) // LEAVES_A_WORKER)
 
     def _new_seen(self, report: LogReport, are_shards_at_hand: bool) -> Seen:
         return EpochSeen(are_shards_at_hand) if report.origin == self.believed.log_name else LeavesSeen()

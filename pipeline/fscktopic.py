@@ -15,7 +15,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from pipeline import kafka
 from pipeline.believed import Believed
-from pipeline.fsck import Progress, Report, bundle_path
+from pipeline.fsck import LEAVES_A_WORKER, Progress, Report, bundle_path
 from pipeline.kafka import CALL_TIMEOUT_S
 from pipeline.logsource import LogSource, LogSourceError, open_source
 from pipeline.settings import Settings
@@ -24,7 +24,7 @@ from pipeline.statestore import Partition
 from pipeline.topics import CHECKPOINTS
 from pipeline.workers import in_order
 from processors.logentries import leaf_offset
-from processors.merkle.fsck import MAX_FAULTS, SPAN_LEAVES, Fault, FaultKind
+from processors.merkle.fsck import MAX_FAULTS, Fault, FaultKind
 from processors.model import UNREADABLE_HEADERS, RawRecord
 from schemas.errors import FormatError
 from schemas.tile import ENTRIES, TILE_WIDTH, Tile, decode_bundle
@@ -72,8 +72,7 @@ def check_topics(
         for log in logs.values()
     ]
     known, done = sum(log.size for log in logs.values()), 0
-    # A process costs more to start than a few thousand records to read.
-    for result in in_order(check_topic, tasks, jobs if known > SPAN_LEAVES else 1):
+    for result in in_order(check_topic, tasks, min(jobs, known // LEAVES_A_WORKER)):
         log = logs[result.path]
         log.records_checked, log.records_gone = result.checked, result.gone
         log.faults += result.faults

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipeline.cli.acceptshard import accept_shard
 from pipeline.cli.logkey import rotate_key
 from pipeline.cli.options import (
     BootstrapServers,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from pipeline.settings import Settings
 
 SHOWN_FAULTS = 10
+JOBS_FOR_URL = 8
 
 Place = Annotated[
     str | None,
@@ -50,6 +52,7 @@ def register(app: typer.Typer) -> None:
     log.command(name="fsck")(fsck)
     log.command(name="checkpoint")(checkpoint)
     log.command(name="rotate-key")(rotate_key)
+    log.command(name="accept-shard")(accept_shard)
     app.add_typer(log, name="log")
 
 
@@ -66,7 +69,7 @@ def fsck(  # noqa: PLR0917 - typer takes every option as a parameter
         bool, typer.Option("--kafka", help="Also hold every leaf against its record in the topic.")
     ] = False,
     jobs: Annotated[
-        int | None, typer.Option(min=1, max=256, help="Processes.  [default: one for each core]")
+        int | None, typer.Option(min=1, max=256, help="Processes.  [default: one a core, 8 for a URL]")
     ] = None,
     as_json: AsJson = False,
     data_dir: DataDir = None,
@@ -85,7 +88,7 @@ def fsck(  # noqa: PLR0917 - typer takes every option as a parameter
     settings = settings_from(data_dir, bootstrap_servers, command_config, client_settings)
     where = place or str(settings.data_dir / "log")
     believed = _believed(settings, log_key, trust)
-    jobs = jobs or os.cpu_count() or 1
+    jobs = jobs or (JOBS_FOR_URL if "://" in where else os.cpu_count() or 1)
     with _progress("recomputing the tree") as on_progress:
         report = check(where, believed, origin=origin, jobs=jobs, on_progress=on_progress)
     if with_kafka:

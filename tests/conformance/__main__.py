@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import TypeVar
 
+from pipeline.demo.session import interruptible
 from tests.conformance import aics_tlog, cosigning, proofbundle, tessera, tools
 from tests.conformance.demonstration import DemoFailedError, Demonstration
 from tests.conformance.processes import ServerError
@@ -38,6 +39,7 @@ def main() -> int:
             stack.enter_context(tempfile.TemporaryDirectory(prefix="conformance-"))
         )
         folder.mkdir(parents=True, exist_ok=True)
+        stack.enter_context(interruptible())
         try:
             _run(folder, options.seconds, tally, rng)
         except DemoFailedError as error:

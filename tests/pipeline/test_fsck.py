@@ -128,11 +128,12 @@ def test_log_over_http(root: Path) -> None:
         assert [log.path for log in report.logs] == [EPOCH_PATH, *sorted(SHARDS)]
         tile = root / "device.events/0/tile/0/001"
         tile.write_bytes(bytes(8192))
-        path, fault = only_fault(fsck(url + "/", BELIEVED))
+        path, fault = only_fault(fsck(url + "/", BELIEVED, jobs=2))
         assert (path, fault.path, fault.index) == ("device.events/0", "tile/0/001", 256)
 
 
-def test_several_processes_find_the_same(tmp_path: Path) -> None:
+def test_several_processes_find_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.fsck.LEAVES_A_WORKER", 1)
     files = published(leaves(150_000), origin_of("device.events/0"))
     for path in ("tile/entries/200", "tile/entries/400", "tile/0/100", "tile/1/001"):
         files[path] = files[path][:-1] + bytes([files[path][-1] ^ 1])
