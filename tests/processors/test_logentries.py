@@ -1,4 +1,4 @@
-"""Entries of a log beyond their hashes: leaves in one spelling, and what the spans of an epoch log agree on."""
+"""Entries of a log beyond their hashes: leaves in one spelling, what spans of an epoch log agree on."""
 
 import pytest
 from hypothesis import given
