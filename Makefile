@@ -7,11 +7,12 @@ READY := $(VENV)/.ready
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format lock clean
+.PHONY: help demo test conformance lint format lock clean
 
 help:
 	@echo "make demo   run the whole path on real vitals with attacks mixed in   (ARGS='--seconds 30 --report r.json')"
 	@echo "make test   run the tests                                            (ARGS='-k replay')"
+	@echo "make conformance   foreign verifiers on our log; needs Go, Node and Python 3.12+"
 	@echo "make lint   ruff, mypy --strict, import rules"
 	@echo "make lock   compile requirements.txt anew from pyproject.toml"
 
@@ -25,6 +26,11 @@ demo: $(READY)
 
 test: $(READY)
 	@$(BIN)/python -m pytest $(ARGS)
+
+# Needs Go, Node and Python 3.12 or newer besides: verifiers that nobody here wrote, and our second one.
+conformance: $(READY)
+	@$(BIN)/python -m pytest tests/verifier
+	@$(BIN)/python -m tests.conformance $(ARGS)
 
 lint: $(READY)
 	@$(BIN)/ruff check .
