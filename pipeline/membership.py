@@ -7,7 +7,7 @@ where.
 
 from collections.abc import Mapping
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
 
 from pipeline import kafka
 from pipeline.settings import Settings
@@ -80,7 +80,9 @@ class GroupMember:
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self.assigned = sorted((tp.topic, tp.partition) for tp in partitions)
         self.changed = self.has_joined = True
-        consumer.assign([TopicPartition(topic, number, 0) for topic, number in self.assigned])
+        # At their ends, which always exist: a fixed offset may be below what retention has kept, and the
+        # client looks there before it is paused.
+        consumer.assign([TopicPartition(topic, number, OFFSET_END) for topic, number in self.assigned])
         if partitions:
             consumer.pause(partitions)
 

@@ -14,6 +14,7 @@ stops loudly and alone.
 """
 
 import time
+from collections.abc import Mapping
 
 import structlog
 
@@ -23,7 +24,8 @@ from pipeline.membership import GroupMember
 from pipeline.sealstore import SealStore
 from pipeline.sessions import run_sessions
 from pipeline.settings import PipelineError, Settings
-from pipeline.shard import Shard, ShardStoppedError, origin_of
+from pipeline.shard import Shard, ShardStoppedError, origin_of, store_of
+from pipeline.shardabout import read_about
 from pipeline.shardlist import shard_list, shard_list_name
 from pipeline.stage import Health, StageState, Stop, running_stage, state_dir
 from pipeline.statestore import Partition
@@ -148,10 +150,22 @@ class SealSession:
             for topic in SEALED_TOPICS
             for number in counts[topic].partitions
         }
-        listed = shard_list(self._signer(shard_list_name(self._settings.log_name)), topic_ids, origins)
+        signer = self._signer(shard_list_name(self._settings.log_name))
+        listed = shard_list(signer, topic_ids, origins, self._successors(topic_ids, origins))
         if listed != self._listed:
             self._listed = listed
             self._producer.produce(CHECKPOINTS, key=b"shards", value=listed, partition=0)
+
+    def _successors(
+        self, topic_ids: Mapping[str, str], origins: Mapping[Partition, str]
+    ) -> dict[Partition, str]:
+        """Name the shards that follow another one on their topic, as `log accept-shard` has left them."""
+        abouts = {place: read_about(store_of(self._settings, place)) for place in origins}
+        return {
+            place: about.shard_id
+            for place, about in abouts.items()
+            if about is not None and about.generation and about.topic_id == topic_ids[place[0]]
+        }
 
     def _open_shards(self) -> None:
         """Take each assigned shard up from what is published; one that disagrees stops, alone."""

@@ -6,7 +6,6 @@ record must still be in the topic with the same digest. Anything else stops the 
 re-signed.
 """
 
-import json
 from collections.abc import Sequence
 
 import structlog
@@ -16,6 +15,7 @@ from pipeline import kafka
 from pipeline.lookup import read_record
 from pipeline.sealstore import SealStore, TreeState
 from pipeline.settings import PipelineError, Settings
+from pipeline.shardabout import ABOUT, ShardAbout, read_about
 from pipeline.statestore import Partition
 from pipeline.tilestore import LocalTileStore
 from pipeline.topics import CHECKPOINTS
@@ -32,8 +32,6 @@ from schemas.records import encode_leaf, record_digest
 from schemas.trust import TrustRoot, open_trusted_checkpoint
 
 log = structlog.get_logger()
-
-ABOUT = "shard.json"
 
 
 class ShardStoppedError(PipelineError):
@@ -100,10 +98,11 @@ class Shard:
 
     def open(self, settings: Settings, admin: AdminClient) -> None:
         """Load the published tree and check it against the topic; raises ShardStoppedError."""
-        self._check_topic_id()
+        about = self._check_topic_id()
         self._checkpoint = self.published.read_checkpoint()
         if self._checkpoint is None:
             self._store.wipe(self.partition)
+            self.next_offset = about.from_offset if about else 0
         else:
             self._load(self._checkpoint, load_trust(trust_path(settings)))
         start = kafka.start_offsets(admin, [self.partition])[self.partition]
@@ -115,19 +114,20 @@ class Shard:
         if self.size and self.next_offset > start:
             self._check_last_record(settings)
         # For the first record of a topic that never had one sealed this writes where it belongs.
-        if self._checkpoint is None:
-            about = {"topic": self.partition[0], "partition": self.partition[1], "topic_id": self._topic_id}
-            self.published.put(ABOUT, json.dumps(about).encode())
-
-    def _check_topic_id(self) -> None:
-        about = self.published.read(ABOUT)
         if about is None:
-            if self.published.read_checkpoint() is not None:
-                raise self._stopped(f"{ABOUT} is missing beside the published checkpoint")
-            return
-        known = json.loads(about).get("topic_id")
-        if known != self._topic_id and self.published.read_checkpoint() is not None:
-            raise self._stopped(f"the topic was recreated: its id is {self._topic_id}, the tree's is {known}")
+            self.published.put(ABOUT, ShardAbout(*self.partition, self._topic_id).encode())
+
+    def _check_topic_id(self) -> ShardAbout | None:
+        about = read_about(self.published)
+        if self.published.read_checkpoint() is None:
+            return about if about is not None and about.topic_id == self._topic_id else None
+        if about is None:
+            raise self._stopped(f"{ABOUT} is missing beside the published checkpoint")
+        if about.topic_id != self._topic_id:
+            raise self._stopped(
+                f"the topic was recreated: its id is {self._topic_id}, the tree's is {about.topic_id}"
+            )
+        return about
 
     def _load(self, data: bytes, trust: TrustRoot) -> None:
         # What is published may still bear the signature of a key that was replaced since.

@@ -10,6 +10,7 @@ smaller one whose larger tiles are gone) is a finding only when nobody goes on r
 """
 
 from pipeline import metrics
+from pipeline.shardabout import ABOUT, ShardAbout, ShardAboutError, parse_about
 from pipeline.statestore import Partition
 from pipeline.topics import CHECKPOINTS
 from pipeline.watch.context import Watch
@@ -56,6 +57,14 @@ class ShardWatch:
         """Name of the log."""
         return self.known.origin
 
+    def about(self) -> ShardAbout | None:
+        """Return what the log says of itself; None where that is nothing, or nonsense."""
+        data = self.source.read(ABOUT)
+        try:
+            return None if data is None else parse_about(data)
+        except ShardAboutError:
+            return None
+
     # ---- the checkpoint --------------------------------------------------------------------------------
 
     def follow(self) -> None:
@@ -63,7 +72,8 @@ class ShardWatch:
         self.is_uneasy = self.is_current = False
         data = self.source.read(CHECKPOINT)
         if data is None:
-            self._absent("there is no checkpoint")
+            if not self._is_succeeded():
+                self._absent("there is no checkpoint")
             return
         try:
             seen = open_trusted_checkpoint(data, self.origin, self._watch.trust).checkpoint
@@ -80,14 +90,17 @@ class ShardWatch:
         try:
             relation = relate(self.known.checkpoint, seen, self.source)
         except MerkleError as error:
-            self._unproven(seen, data, error)
+            if not self._is_succeeded():
+                self._unproven(seen, data, error)
             return
-        if relation is Relation.FORKED:
-            self._forked(seen, data)
-        elif relation is Relation.BEHIND:
-            self._rolled_back(seen)
-        else:
+        if relation is Relation.GROWN:
             self._proven(seen, data)
+        elif self._is_succeeded():
+            return
+        elif relation is Relation.FORKED:
+            self._forked(seen, data)
+        else:
+            self._rolled_back(seen)
 
     def _proven(self, seen: Checkpoint, note: bytes) -> None:
         known, watch = self.known, self._watch
@@ -118,6 +131,28 @@ class ShardWatch:
                     known.checkpoint, known.note, seen.size, "published", "before", time_us=watch.now_us
                 )
             )
+
+    def _is_succeeded(self) -> bool:
+        """Tell whether another shard says to follow this one: told at once, and believed while it lasts.
+
+        The signed list must name it soon; then `TopicWatch` lets go of this one.
+        """
+        about, settings = self.about(), self._watch.settings
+        if not self.known.size or about is None:
+            return False
+        if about.shard_id == self.known.topic_id or not about.predecessor:
+            return False
+        self.tell_of_successor(about)
+        return not self._lasts("successor", 2 * settings.anchor_interval_s + settings.monitor_patience_s)
+
+    def tell_of_successor(self, about: ShardAbout) -> None:
+        """Tell that the operator has closed this shard and begun another."""
+        known, watch = self.known, self._watch
+        watch.book.open(
+            findings.shard_replaced(
+                known.checkpoint, known.note, known.topic_id, about.shard_id, time_us=watch.now_us
+            )
+        )
 
     def _absent(self, why: str) -> None:
         if self.known.size and self._lasts("absent", self._watch.settings.monitor_patience_s):

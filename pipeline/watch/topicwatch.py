@@ -4,11 +4,10 @@ Retention may take records from the beginning of a topic; their leaves stay. Not
 end, and a topic of the same name but another id is another topic.
 """
 
-import json
-
 import structlog
 
-from pipeline.shard import ABOUT, origin_of
+from pipeline.shard import origin_of
+from pipeline.shardabout import ShardAbout
 from pipeline.statestore import Partition
 from pipeline.topics import CHECKPOINTS
 from pipeline.watch.claims import Claims
@@ -43,15 +42,19 @@ class TopicWatch:
             return
         for place in facts.partitions:
             if place not in self.shards:
-                known = KnownShard(
-                    origin_of(self._watch.trust.log_name, place), *place, facts.topic_ids[place[0]]
-                )
-                self.shards[place] = ShardWatch(self._watch, known)
-                self._watch.memory.save(known)
+                self._add(place, facts.topic_ids[place[0]])
             self._since_s.setdefault(place, self._watch.now_s)
         for place, shard in list(self.shards.items()):
             self._check_topic(place, shard, facts)
         self._check_list(facts)
+
+    def _add(self, place: Partition, topic_id: str) -> None:
+        known = KnownShard(origin_of(self._watch.trust.log_name, place), *place, topic_id)
+        shard = self.shards[place] = ShardWatch(self._watch, known)
+        about = shard.about()
+        if about is not None and about.topic_id == topic_id:
+            known.topic_id, known.next_offset = about.shard_id, max(0, about.from_offset)
+        self._watch.memory.save(known)
 
     def _check_topic(self, place: Partition, shard: ShardWatch, facts: ClusterFacts) -> None:
         known, watch = shard.known, self._watch
@@ -60,17 +63,19 @@ class TopicWatch:
         if found is not None and not known.topic_id:
             known.topic_id = found
             watch.memory.save(known)
-        if found is not None and found != known.topic_id:
+        successor = self._successor(shard)
+        if successor is not None:
+            self._replace(shard, successor)
+            return
+        if found is not None and found != known.topic_id.partition(".")[0]:
             watch.tail.drop(place)
-            if not known.size:
-                known.topic_id, known.next_offset = found, 0
-                watch.memory.save(known)
-            elif self._is_replaced(shard, found):
-                self._replace(shard, found)
-            else:
+            if known.size:
                 watch.book.open(
                     findings.topic_recreated(known.origin, place, known.topic_id, found, time_us=watch.now_us)
                 )
+            else:
+                known.topic_id, known.next_offset = found, 0
+                watch.memory.save(known)
             return
         sealed_to = facts.sealed_to.get(place, 0)
         if is_sealed and end < sealed_to:
@@ -90,25 +95,24 @@ class TopicWatch:
             at = max(start, known.next_offset)
             watch.tail.place({place: (at, at)})
 
-    def _is_replaced(self, shard: ShardWatch, topic_id: str) -> bool:
-        """Tell whether the operator says so, in the signed list and beside the new log."""
-        about = shard.source.read(ABOUT)
-        try:
-            published = json.loads(about or b"{}").get("topic_id")
-        except (ValueError, AttributeError):
-            return False
-        return bool(published == topic_id == self._claims.listed.get(shard.origin))
+    def _successor(self, shard: ShardWatch) -> ShardAbout | None:
+        """Return the shard's successor once the signed list names it and the log says the same of itself."""
+        known, listed = shard.known, self._claims.listed.get(shard.origin)
+        if listed is None or listed == known.topic_id or not known.size:
+            return None
+        about = shard.about()
+        return about if about is not None and about.shard_id == listed and about.predecessor else None
 
-    def _replace(self, shard: ShardWatch, topic_id: str) -> None:
+    def _replace(self, shard: ShardWatch, about: ShardAbout) -> None:
         known, watch = shard.known, self._watch
-        watch.book.open(
-            findings.shard_replaced(
-                known.checkpoint, known.note, known.topic_id, topic_id, time_us=watch.now_us
-            )
-        )
-        watch.book.clear("log_truncated", known.origin, watch.now_us, "topic")
+        shard.tell_of_successor(about)
+        for rule, cause in watch.book.open_causes(known.origin, "log_truncated"):
+            watch.book.clear(rule, known.origin, watch.now_us, cause)
+        watch.tail.drop(known.place)
         watch.memory.retire(known)
-        successor = KnownShard(known.origin, known.topic, known.partition, topic_id)
+        successor = KnownShard(
+            known.origin, *known.place, about.shard_id, next_offset=max(0, about.from_offset)
+        )
         watch.memory.save(successor)
         self.shards[known.place] = ShardWatch(watch, successor)
 

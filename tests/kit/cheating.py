@@ -13,10 +13,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from confluent_kafka import KafkaException
+
 from anchors.hcs27 import AnchorMessage, TreeHead, build_anchor
 from anchors.hedera.keys import create_operator_key, load_operator_key, public_key_bytes
 from anchors.hedera.server import ServerHandle, serve
-from pipeline import monitor, seal, topics
+from pipeline import kafka, monitor, seal, topics
 from pipeline.anchor import anchor
 from pipeline.anchorrecords import LEAF, REGISTRY
 from pipeline.ledgers import ledger_access
@@ -99,7 +101,20 @@ class Cheater:
         """Kill -9, and start it again on the same files and ports."""
         self.running.kill()
         self.running.wait(20)
+        self.start_broker()
+
+    def start_broker(self) -> None:
+        """Start a broker that was killed, and wait until it leads its partitions again."""
         self.running = start_broker(self.broker)
+        client = kafka.admin(self.settings)
+
+        def leads() -> bool:
+            try:
+                return bool(kafka.end_offsets(client, self.places()))
+            except KafkaException:
+                return False
+
+        wait_for(leads, "the broker leads its partitions")
 
     def checkpoint(self, place: Place) -> Checkpoint | None:
         from schemas.trust import open_trusted_checkpoint

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from pipeline import ingest, kafka, topics
@@ -193,7 +193,7 @@ def read_topic(settings: Settings, topic: str) -> list[RawRecord]:
     try:
         metadata = reader.list_topics(topic, timeout=20).topics[topic]
         waiting = set(metadata.partitions)
-        reader.assign([TopicPartition(topic, p, 0) for p in waiting])
+        reader.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in waiting])
         found = []
         until = time.monotonic() + 30
         while waiting:
