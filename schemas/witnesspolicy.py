@@ -195,7 +195,7 @@ class _Reader:
 
 
 def _lines(text: str | bytes) -> list[str]:
-    if len(text) > MAX_POLICY_BYTES:
+    if len(text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text) > MAX_POLICY_BYTES:
         raise PolicyError(f"witness policy is longer than {MAX_POLICY_BYTES} bytes")
     try:
         content = text if isinstance(text, str) else text.decode()

@@ -76,6 +76,10 @@ def witnesses() -> Iterator[Case]:
         ("65 logs", (*(f"log {log_signer(f'n{n}').verifier}" for n in range(65)), "quorum b"), "trust file"),
     ):
         yield case(f"policy: {name}", signed, step, replace(TRUSTED, witness_policy=policy_over(*lines)))
+    for length, step in ((65_000, ""), (66_000, "trust file")):
+        remark = "# " + "é" * (length // 2)
+        trust = replace(TRUSTED, witness_policy=policy_over(remark, "quorum none"))
+        yield case(f"policy: a remark of {length} bytes", signed, step, trust)
     cut = replace(TRUSTED, witness_policy=policy_over("quorum b")[:-1])
     yield case("policy: no newline", signed, "trust file", cut)
     mixed = replace(TRUSTED, witness_policy=policy_over("quorum b").replace("\n", "\r\n"))
