@@ -19,15 +19,13 @@ from pipeline import kafka
 from pipeline.sealstore import SealStore
 from pipeline.settings import Settings, UsageError
 from pipeline.shard import Shard, ShardStoppedError, origin_of, store_of
-from pipeline.shardabout import ABOUT, ShardAbout, read_about
+from pipeline.shardabout import ABOUT, ShardAbout, ShardAboutError, read_about
 from pipeline.statestore import Partition
 from pipeline.tilestore import LocalTileStore
 from pipeline.topics import CHECKPOINTS, SEALED_TOPICS
 from pipeline.trust import log_signers
 from processors.merkle.errors import MerkleError
 from schemas.errors import FormatError
-
-CLOSED = "closed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +98,10 @@ def _unfinished(settings: Settings, place: Partition) -> ShardAbout | None:
 def _prepare(settings: Settings, place: Partition) -> ShardAbout:
     admin = kafka.admin(settings)
     topic_id = kafka.topic_id(admin, place[0])
-    known = read_about(store_of(settings, place)) or ShardAbout(*place, topic_id)
+    try:
+        known = read_about(store_of(settings, place)) or ShardAbout(*place, topic_id)
+    except ShardAboutError:
+        known = ShardAbout(*place, topic_id)  # what it says of itself goes with it into its closed folder
     start = kafka.start_offsets(admin, [place])[place]
     about = known.successor(topic_id, start)
     LocalTileStore(_successor_folder(settings, place)).put(ABOUT, about.encode())
@@ -109,9 +110,7 @@ def _prepare(settings: Settings, place: Partition) -> ShardAbout:
 
 def _finish(settings: Settings, place: Partition, about: ShardAbout) -> Accepted:
     folder, successor = _folder(settings, place), _successor_folder(settings, place)
-    # Topic ids are base64 and may hold a slash.
-    name = about.predecessor.replace("/", "_").replace("+", "-")
-    closed = settings.data_dir / "log" / CLOSED / place[0] / str(place[1]) / name
+    closed = settings.data_dir / "log" / closed_path(f"{place[0]}/{place[1]}", about.predecessor)
     if not closed.exists():
         closed.parent.mkdir(parents=True, exist_ok=True)
         folder.rename(closed)

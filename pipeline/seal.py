@@ -25,7 +25,7 @@ from pipeline.sealstore import SealStore
 from pipeline.sessions import run_sessions
 from pipeline.settings import PipelineError, Settings
 from pipeline.shard import Shard, ShardStoppedError, origin_of, store_of
-from pipeline.shardabout import read_about
+from pipeline.shardabout import ShardAboutError, read_about
 from pipeline.shardlist import shard_list, shard_list_name
 from pipeline.stage import Health, StageState, Stop, running_stage, state_dir
 from pipeline.statestore import Partition
@@ -160,12 +160,15 @@ class SealSession:
         self, topic_ids: Mapping[str, str], origins: Mapping[Partition, str]
     ) -> dict[Partition, str]:
         """Name the shards that follow another one on their topic, as `log accept-shard` has left them."""
-        abouts = {place: read_about(store_of(self._settings, place)) for place in origins}
-        return {
-            place: about.shard_id
-            for place, about in abouts.items()
-            if about is not None and about.generation and about.topic_id == topic_ids[place[0]]
-        }
+        found = {}
+        for place in origins:
+            try:
+                about = read_about(store_of(self._settings, place))
+            except ShardAboutError:
+                continue  # its own shard stops because of it
+            if about is not None and about.generation and about.topic_id == topic_ids[place[0]]:
+                found[place] = about.shard_id
+        return found
 
     def _open_shards(self) -> None:
         """Take each assigned shard up from what is published; one that disagrees stops, alone."""

@@ -15,7 +15,7 @@ from pipeline import kafka
 from pipeline.lookup import read_record
 from pipeline.sealstore import SealStore, TreeState
 from pipeline.settings import PipelineError, Settings
-from pipeline.shardabout import ABOUT, ShardAbout, read_about
+from pipeline.shardabout import ABOUT, ShardAbout, ShardAboutError, read_about
 from pipeline.statestore import Partition
 from pipeline.tilestore import LocalTileStore
 from pipeline.topics import CHECKPOINTS
@@ -118,7 +118,10 @@ class Shard:
             self.published.put(ABOUT, ShardAbout(*self.partition, self._topic_id).encode())
 
     def _check_topic_id(self) -> ShardAbout | None:
-        about = read_about(self.published)
+        try:
+            about = read_about(self.published)
+        except ShardAboutError as error:
+            raise self._stopped(str(error)) from error
         if self.published.read_checkpoint() is None:
             return about if about is not None and about.topic_id == self._topic_id else None
         if about is None:

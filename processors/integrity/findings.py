@@ -10,7 +10,9 @@ from processors.integrity.leaves import LeafMismatch
 from schemas.checkpoint import Checkpoint
 from schemas.records import EvidenceRef, Finding, Severity
 
-EDGE = "edge"
+MAX_TEXT = 1000
+MAX_NOTE = 16 * 1024
+"""A finding must fit into a record, whatever a hostile note holds; the monitor's memory has it whole."""
 
 
 def _finding(
@@ -29,7 +31,7 @@ def _finding(
         severity,
         origin,
         time_us,
-        explanation,
+        explanation[:MAX_TEXT],
         tuple(evidence),
         parameters={name: str(value) for name, value in parameters.items()},
         cause=cause,
@@ -162,9 +164,7 @@ def checkpoint_gone(known: Checkpoint, why: str, *, time_us: int) -> Finding:
 
 def checkpoint_invalid(origin: str, why: str, *, time_us: int) -> Finding:
     """What is published as checkpoint is none that the trust file lets anyone believe."""
-    return _finding(
-        "checkpoint_invalid", origin, "checkpoint", time_us, f"the published checkpoint: {why}"[:1000]
-    )
+    return _finding("checkpoint_invalid", origin, "checkpoint", time_us, f"the published checkpoint: {why}")
 
 
 # ---- topics and shards -------------------------------------------------------------------------------------
@@ -294,7 +294,7 @@ def mirror_lies(origin: str, topic: str, sequence: int, why: str, *, time_us: in
         origin,
         f"{topic}/{sequence}",
         time_us,
-        why[:1000],
+        why,
         ledger_topic=topic,
         sequence=sequence,
     )
@@ -314,4 +314,4 @@ def witness_quorum_missed(origin: str, size: int, who: str, policy: str, *, time
 
 
 def _text(note: bytes) -> str:
-    return note.decode("utf-8", "replace")
+    return note[:MAX_NOTE].decode("utf-8", "replace")
