@@ -19,7 +19,7 @@ from pipeline import kafka
 from pipeline.sealstore import SealStore
 from pipeline.settings import Settings, UsageError
 from pipeline.shard import Shard, ShardStoppedError, origin_of, store_of
-from pipeline.shardabout import ABOUT, ShardAbout, ShardAboutError, read_about
+from pipeline.shardabout import ABOUT, ShardAbout, ShardAboutError, closed_path, read_about
 from pipeline.statestore import Partition
 from pipeline.tilestore import LocalTileStore
 from pipeline.topics import CHECKPOINTS, SEALED_TOPICS

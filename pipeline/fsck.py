@@ -7,18 +7,17 @@ who is at fault is decided in `processors.merkle.fsck`; what entries may say in 
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, cast
 
 from pipeline.believed import EPOCH_PATH, SHARD_PATH, Believed
 from pipeline.logsource import FolderSource, LogSource, open_source
+from pipeline.publishedshards import PublishedShards, about, closed_shards, published_paths
 from pipeline.settings import UsageError
 from pipeline.shardlist import shard_list_name
 from pipeline.tilestore import CHECKPOINT
 from pipeline.workers import in_order
 from processors.logentries import EpochOrder, EpochSeen, LeafOrder, LeavesSeen
 from processors.merkle.fsck import SPAN_LEAVES, Fault, FaultKind, Rebuild, Span, check_span, span_count
-from processors.merkle.reader import TiledTree
 from schemas.checkpoint import Checkpoint, CheckpointError, parse_checkpoint
 from schemas.errors import FormatError
 from schemas.note import parse_note
@@ -26,8 +25,6 @@ from schemas.tile import ENTRIES, TILE_WIDTH, Tile
 
 LEAVES_A_WORKER = 4 * SPAN_LEAVES
 """About a second of work; with less, a process costs more to start than it saves."""
-_USES_OF_A_TREE = 16
-"""A tree keeps the tiles it has checked; opened anew so often, those of many shards stay small."""
 
 Progress = Callable[[int, int], None]
 """Leaves done, and leaves known of so far."""
@@ -42,6 +39,8 @@ class LogReport:
     """Below the place that was asked for; empty for that place itself."""
     checkpoint: Checkpoint | None = None
     faults: list[Fault] = field(default_factory=list)
+    is_closed: bool = False
+    """Whether it is a closed shard, which another one follows."""
     recorded: int | None = None
     """Leaves covered by the epoch log; None where that is not known."""
     records_checked: int = 0
@@ -145,27 +144,37 @@ class _Fsck:
         """Check the epoch log, which says what there must be, and open every shard's checkpoint."""
         # The epoch log's checkpoint is read first, so a log that grows meanwhile is never behind it.
         epoch = self.open(EPOCH_PATH, self.believed.log_name)
-        found = _published_paths(self.source)
+        found = published_paths(self.source)
         if epoch.checkpoint is None and not found and self.source.at(EPOCH_PATH).read(CHECKPOINT) is None:
             raise UsageError(f"no log is published at {self.place}")
         seen = self._check([epoch], are_shards_at_hand=True)[epoch.path]
         assert isinstance(seen, EpochSeen)  # noqa: S101 - its origin is the log's name
         prefix = self.believed.log_name + "/"
-        named = {origin.removeprefix(prefix) for origin in (*(seen.listed or ()), *seen.largest)}
+        named = {origin.removeprefix(prefix) for origin in (*seen.listed, *seen.largest)}
         paths = sorted(path for path in named | found if SHARD_PATH.fullmatch(path))
-        # A shard that is listed and was never recorded has nothing to seal yet.
-        shards = [shard for path in paths if (shard := self._open_shard(path, seen)) is not None]
-        return epoch, shards, seen
+        return epoch, [shard for path in paths for shard in self._open_shard(path, seen)], seen
 
     # ---- one log ---------------------------------------------------------------------------------------
 
-    def _open_shard(self, path: str, seen: EpochSeen) -> LogReport | None:
+    def _open_shard(self, path: str, seen: EpochSeen) -> Iterator[LogReport]:
+        """Open a shard and the closed ones that it follows."""
         origin = f"{self.believed.log_name}/{path}"
-        recorded = seen.largest.get(origin)
-        size = recorded.size if recorded else 0
-        report = self.open(path, origin, must_exist=size > 0)
-        report.recorded = size
-        return report if report.checkpoint or report.faults else None
+        closed = closed_shards(self.source, path)
+        report = self.open(path, origin, must_exist=origin in seen.largest and not closed)
+        report.recorded = seen.covered.get(origin, 0)
+        listed, own = seen.shard_ids.get(origin, set()), about(self.source, path)
+        if closed and report.checkpoint and own is not None and own.shard_id not in listed:
+            report.faults.append(_unlisted(own.shard_id))
+        # One that is listed and was never recorded has nothing to seal yet.
+        if report.checkpoint or report.faults:
+            yield report
+        for closed_path, shard_id in closed.items():
+            old = self.open(closed_path, origin, must_exist=False)
+            old.is_closed = True
+            if old.checkpoint and shard_id not in listed:
+                old.faults.append(_unlisted(shard_id))
+            if old.checkpoint or old.faults:
+                yield old
 
     def open(self, path: str, origin: str | None, *, must_exist: bool = True) -> LogReport:
         """Open a checkpoint; what is wrong with it is the report's first fault."""
@@ -241,11 +250,16 @@ class _Join:
             return
         self._rebuild.add(span)
         for index, reason in self.seen.follow(cast("Any", seen)):  # both are of one log
-            self._between.append(Fault(index, bundle_path(index, self._size), FaultKind.ORDER, reason))
+            self._between.append(self._fault(index, reason))
         self.gave_up = span.gave_up
 
     def finish(self, root: bytes) -> list[Fault]:
+        for index, reason in self.seen.complaints():
+            self._between.append(self._fault(index, reason))
         return self._rebuild.finish(root, self._between)
+
+    def _fault(self, index: int, reason: str) -> Fault:
+        return Fault(index, bundle_path(index, self._size), FaultKind.ORDER, reason)
 
 
 def run_span(task: SpanTask) -> tuple[SpanTask, Span, Seen]:
@@ -253,7 +267,7 @@ def run_span(task: SpanTask) -> tuple[SpanTask, Span, Seen]:
     source = open_source(task.place)
     check: EpochOrder | LeafOrder
     if task.checkpoint.origin == task.believed.log_name:
-        published = _Shards(source, task.believed).tree if task.are_shards_at_hand else None
+        published = PublishedShards(source, task.believed).trees if task.are_shards_at_hand else None
         names = task.believed.log_name, shard_list_name(task.believed.log_name)
         check = EpochOrder(*names, task.believed.verify, published)
     else:
@@ -262,42 +276,15 @@ def run_span(task: SpanTask) -> tuple[SpanTask, Span, Seen]:
     return task, span, check.seen
 
 
-class _Shards:
-    """The published trees of the shards, read only as far as they are asked."""
-
-    def __init__(self, source: LogSource, believed: Believed) -> None:
-        self._source, self._believed = source, believed
-        self._open: dict[str, tuple[TiledTree, int]] = {}
-
-    def tree(self, origin: str) -> TiledTree | None:
-        """The tree of an origin; None where nothing is published. Raises FormatError or MerkleError."""
-        tree, uses = self._open.get(origin, (None, _USES_OF_A_TREE))
-        if uses >= _USES_OF_A_TREE:
-            path = origin.removeprefix(self._believed.log_name + "/")
-            source = self._source.at(path)
-            data = source.read(CHECKPOINT) if SHARD_PATH.fullmatch(path) else None
-            if data is None:
-                return None
-            checkpoint = self._believed.open(data, origin)
-            tree, uses = TiledTree(source, checkpoint.size, checkpoint.root), 0
-        assert tree is not None  # noqa: S101
-        self._open[origin] = tree, uses + 1
-        return tree
+def _unlisted(shard_id: str) -> Fault:
+    reason = f"no signed list of shards names {shard_id}, which takes another one's place or gave up its own"
+    return Fault(0, CHECKPOINT, FaultKind.CHECKPOINT, reason)
 
 
 def bundle_path(index: int, size: int) -> str:
     """The entry bundle that holds leaf `index` in a tree of `size` leaves."""
     bundle = index // TILE_WIDTH
     return Tile(ENTRIES, bundle, min(TILE_WIDTH, size - bundle * TILE_WIDTH)).path
-
-
-def _published_paths(source: LogSource) -> set[str]:
-    """The shards that a folder holds; a web server does not tell, and the epoch log has to."""
-    if not isinstance(source, FolderSource):
-        return set()
-    folder: Path = source.folder
-    paths = {file.parent.relative_to(folder).as_posix() for file in folder.glob(f"*/*/{CHECKPOINT}")}
-    return paths - {EPOCH_PATH}
 
 
 def _nobody(_done: int, _known: int) -> None:

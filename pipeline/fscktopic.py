@@ -66,7 +66,7 @@ def check_topics(
     report: Report, place: str, believed: Believed, settings: Settings, *, jobs: int, on_progress: Progress
 ) -> None:
     """Hold each shard whose tree holds against its topic; what is found is added to the report."""
-    logs = {log.path: log for log in report.logs if log.size and not log.faults}
+    logs = {log.path: log for log in report.logs if log.size and not log.faults and not log.is_closed}
     tasks = [
         TopicTask(settings, place, log.path, believed.partition_of(log.origin), log.size)
         for log in logs.values()

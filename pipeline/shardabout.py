@@ -11,6 +11,7 @@ from pipeline.settings import PipelineError
 from pipeline.tilestore import LocalTileStore
 
 ABOUT = "shard.json"
+CLOSED = "closed"
 
 
 class ShardAboutError(PipelineError):
@@ -52,6 +53,12 @@ class ShardAbout:
         required = ("topic", "partition", "topic_id")
         told = {k: v for k, v in asdict(self).items() if k in required or v != usual[k]}
         return json.dumps(told).encode()
+
+
+def closed_path(path: str, shard_id: str) -> str:
+    """Return where the shard that was published at `path` stands once it is closed."""
+    # Topic ids are base64 and may hold a slash.
+    return f"{CLOSED}/{path}/{shard_id.replace('/', '_').replace('+', '-')}"
 
 
 def parse_about(data: bytes) -> ShardAbout:

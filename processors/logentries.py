@@ -17,6 +17,7 @@ from schemas.note import Note, parse_note
 Complaint = tuple[int, str]
 """The index of an entry, and what is wrong with it."""
 
+MAX_DOUBTS = 100
 _HEADER = CODEC.header("leaf")
 _DIGEST_BYTES = 32
 
@@ -68,6 +69,10 @@ class LeavesSeen:
         self.first = self.first or later.first
         self.last_offset = later.last_offset
 
+    def complaints(self) -> Iterator[Complaint]:
+        """Nothing is left to be said at the end."""
+        return iter(())
+
 
 class LeafOrder:
     """Offsets strictly increase: leaf i is the i-th committed record of its topic-partition."""
@@ -106,50 +111,77 @@ class Recorded:
 
 @dataclass(slots=True)
 class EpochSeen:
-    """What the epoch log records: the first and the largest checkpoint of each origin, and the shard list."""
+    """What the epoch log records of each origin."""
 
     are_shards_at_hand: bool
     first: dict[str, Recorded] = field(default_factory=dict)
     largest: dict[str, Recorded] = field(default_factory=dict)
-    listed: tuple[str, ...] | None = None
-    """The origins of the newest signed shard list."""
+    covered: dict[str, int] = field(default_factory=dict)
+    """The largest size that is a prefix of what the origin publishes now."""
+    listed: dict[str, str] = field(default_factory=dict)
+    """The newest signed shard list: the shard id of each origin."""
+    shard_ids: dict[str, set[str]] = field(default_factory=dict)
+    """Every shard id that a signed list has given an origin; more than one: shards followed each other."""
+    doubts: list[tuple[int, str, str]] = field(default_factory=list)
+    """(index, origin, reason) of checkpoints that contradict earlier ones, unless another shard followed."""
     checkpoints: int = 0
     foreign: int = 0
     """Entries that claim nothing in this log's name. They prove nothing and harm nobody."""
 
-    def record(self, origin: str, new: Recorded) -> str | None:
-        """Note a checkpoint; what is wrong with it, measured by those before it."""
+    def record(self, origin: str, new: Recorded) -> None:
+        """Note a checkpoint, and where the shards are not at hand, whether those before it allow it."""
         before = self.largest.get(origin)
         self.first.setdefault(origin, new)
         if before is None or new.size > before.size:
             self.largest[origin] = new
-        elif new.size == before.size and new.root != before.root:
-            return f"has a second root for {new.size} leaves, entry {before.index} has another: a fork"
-        elif new.size < before.size and not self.are_shards_at_hand:
-            # An old checkpoint said again by a sealer that was asleep is a prefix, and harms nobody: but only
-            # the published shard can show that it is one.
-            return f"goes back to {new.size} leaves from {before.size} in entry {before.index}"
-        return None
+        elif not self.are_shards_at_hand and len(self.doubts) < MAX_DOUBTS:
+            if new.size < before.size:
+                # One said again by a sealer that was asleep is a prefix, and harms nobody: but only the
+                # published shard can show that it is one.
+                reason = f"goes back to {new.size} leaves from {before.size} in entry {before.index}"
+                self.doubts.append((new.index, origin, reason))
+            elif new.root != before.root:
+                reason = f"has a second root for {new.size} leaves, entry {before.index} has another: a fork"
+                self.doubts.append((new.index, origin, reason))
+
+    def cover(self, origin: str, size: int) -> None:
+        """Note that a recorded checkpoint is a prefix of what is published now."""
+        self.covered[origin] = max(size, self.covered.get(origin, 0))
+
+    def list_shards(self, listed: dict[str, str]) -> None:
+        """Note a signed list."""
+        self.listed = listed
+        for origin, shard_id in listed.items():
+            self.shard_ids.setdefault(origin, set()).add(shard_id)
 
     def follow(self, later: "EpochSeen") -> Iterator[Complaint]:
-        """Go on to the next span."""
-        for origin, recorded in later.first.items():
-            complaint = self.record(origin, recorded)
-            if complaint is not None:
-                yield recorded.index, f"entry {recorded.index}: the checkpoint of {origin} {complaint}"
-        for origin, recorded in later.largest.items():
-            self.record(origin, recorded)
+        """Go on to the next span; what is to be complained about is only known at the end."""
+        for recorded in (later.first, later.largest):
+            for origin, each in recorded.items():
+                self.record(origin, each)
+        for origin, size in later.covered.items():
+            self.cover(origin, size)
+        for origin, shard_ids in later.shard_ids.items():
+            self.shard_ids.setdefault(origin, set()).update(shard_ids)
         self.listed = later.listed or self.listed
+        self.doubts += later.doubts
         self.checkpoints += later.checkpoints
         self.foreign += later.foreign
+        yield from ()
+
+    def complaints(self) -> Iterator[Complaint]:
+        """What contradicts itself, once the whole log was seen."""
+        for index, origin, reason in self.doubts:
+            if len(self.shard_ids.get(origin, ())) <= 1:
+                yield index, _told(index, origin, reason)
 
 
 class EpochOrder:
     """Whatever speaks in the log's name is signed by it, and no shard's checkpoint contradicts another.
 
-    `verify(note, name)` raises `FormatError` unless the log signed the note under that name. `published`
-    gives the published tree of an origin (None: it has none) where the shards are at hand: then every
-    checkpoint must be a prefix of it.
+    `verify(note, name)` raises `FormatError` unless the log signed the note under that name. Where the shards
+    are at hand, `published` gives the trees of an origin, the present one first (None where that is not
+    published), then those of closed shards that it follows; every checkpoint must be a prefix of one of them.
     """
 
     def __init__(
@@ -157,7 +189,7 @@ class EpochOrder:
         log_name: str,
         list_name: str,
         verify: Callable[[Note, str], None],
-        published: Callable[[str], TiledTree | None] | None,
+        published: Callable[[str], Sequence[TiledTree | None]] | None,
     ) -> None:
         self.seen = EpochSeen(published is not None)
         self._log_name, self._list_name = log_name, list_name
@@ -175,30 +207,40 @@ class EpochOrder:
             except FormatError as error:
                 complaint = f"is not what the log signed: {error}"
             if complaint is not None:
-                yield index, f"entry {index}: the checkpoint of {name} {complaint}"
+                yield index, _told(index, name, complaint)
 
     def _look(self, index: int, name: str, note: Note) -> str | None:
         self._verify(note, name)
         if name == self._list_name:
-            self.seen.listed = tuple(line.partition(" ")[0] for line in note.text.splitlines()[2:])
+            lines = [line.partition(" ") for line in note.text.splitlines()[2:]]
+            self.seen.list_shards({origin: shard_id for origin, _, shard_id in lines})
             return None
         checkpoint = parse_checkpoint(note.text)
         self.seen.checkpoints += 1
-        complaint = self.seen.record(name, Recorded(index, checkpoint.size, checkpoint.root))
-        return complaint or (self._compare(checkpoint) if self._published is not None else None)
-
-    def _compare(self, checkpoint: Checkpoint) -> str | None:
-        """Whether the published shard contains what was recorded of it."""
-        assert self._published is not None  # noqa: S101 - the caller has asked
+        self.seen.record(name, Recorded(index, checkpoint.size, checkpoint.root))
+        if self._published is None:
+            return None
         try:
-            tree = self._published(checkpoint.origin)
-            if tree is None:
-                return None  # named once, for the shard
-            if checkpoint.size > tree.size:
-                return f"is of {checkpoint.size} leaves, and only {tree.size} are published: it was cut off"
-            root = tree.root_at(checkpoint.size)
+            return self._compare(checkpoint, self._published(name))
         except (MerkleError, FormatError):
-            return None  # the shard itself is at fault, and named so when it is checked
-        if root != checkpoint.root:
-            return f"of {checkpoint.size} leaves is not a prefix of the published shard: a fork"
-        return None
+            return None  # a shard that cannot be read is named when it is checked itself
+
+    def _compare(self, checkpoint: Checkpoint, published: Sequence[TiledTree | None]) -> str | None:
+        """Whether a published shard of the origin contains what was recorded."""
+        for number, tree in enumerate(published):
+            if tree is None or checkpoint.size > tree.size:
+                continue
+            if tree.root_at(checkpoint.size) == checkpoint.root:
+                if number == 0:
+                    self.seen.cover(checkpoint.origin, checkpoint.size)
+                return None
+        sizes = [tree.size for tree in published if tree is not None]
+        if not sizes:
+            return None  # named once, for the shard
+        if checkpoint.size > max(sizes):
+            return f"is of {checkpoint.size} leaves, and only {max(sizes)} are published: it was cut off"
+        return f"of {checkpoint.size} leaves is not a prefix of the published shard: a fork"
+
+
+def _told(index: int, origin: str, complaint: str) -> str:
+    return f"entry {index}: the checkpoint of {origin} {complaint}"

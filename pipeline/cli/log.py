@@ -208,6 +208,8 @@ def _told(log: "LogReport", *, with_kafka: bool) -> str:
     if log.checkpoint is None:
         return "no checkpoint that can be believed"
     parts = [_count(log.size, "leaf", "leaves")]
+    if log.is_closed:
+        return f"{parts[0]}, closed: another shard took its place ({log.path})"
     if log.recorded is not None and log.recorded < log.size:
         parts.append(f"{log.recorded:,} of them in the epoch log so far")
     if with_kafka:
@@ -239,6 +241,7 @@ def _log_json(log: "LogReport") -> dict[str, Any]:
         "path": log.path,
         "size": log.size,
         "root": base64.b64encode(log.checkpoint.root).decode() if log.checkpoint else None,
+        "closed": log.is_closed,
         "recorded": log.recorded,
         "records_checked": log.records_checked,
         "records_gone": log.records_gone,

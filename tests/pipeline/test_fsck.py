@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -23,7 +24,8 @@ from pipeline.cli.main import build, main
 from pipeline.fsck import Report, checkpoints, fsck
 from pipeline.logsource import LogSourceError, open_source
 from pipeline.settings import UsageError
-from pipeline.shardlist import shard_list
+from pipeline.shardabout import ShardAbout
+from pipeline.shardlist import shard_list, shard_list_name
 from pipeline.workers import in_order
 from processors.merkle.fsck import Fault, FaultKind
 from schemas.note import ED25519, Ed25519Signer, VerifierKey
@@ -252,6 +254,71 @@ def test_checkpoints_alone(root: Path) -> None:
     assert found[EPOCH_PATH] == (7, False)
     assert found["device.events/0"] == (700, False)
     assert found["device.events/1"] == (0, True)
+
+
+# ---- shards that follow closed ones ----------------------------------------------------------------------
+
+
+PATH = "device.events/0"
+
+
+def replaced(root: Path, *, is_listed: bool = True, size: int = 20) -> None:
+    """Close a shard of 700 leaves as `log accept-shard` does; another one begins on the topic's rest."""
+    closed = root / "closed" / PATH / "topic-id"
+    closed.parent.mkdir(parents=True)
+    (root / PATH).rename(closed)
+    write(published(leaves(size, first_offset=1400, seed=3), origin_of(PATH)), root / PATH)
+    about = ShardAbout("device.events", 0, "topic-id")
+    (closed / "shard.json").write_bytes(about.encode())
+    (root / PATH / "shard.json").write_bytes(about.successor("topic-id", 1400).encode())
+    entries = [*epoch_entries(), published(leaves(5, 1400, 3), origin_of(PATH))["checkpoint"]]
+    if is_listed:
+        signer = Ed25519Signer.from_seed(shard_list_name(LOG), seed_of("log"))
+        place = ("device.events", 0)
+        entries.append(
+            shard_list(signer, {"device.events": "topic-id"}, {place: origin_of(PATH)}, {place: "topic-id.1"})
+        )
+    publish_epoch(root, entries)
+
+
+def test_shard_that_follows_a_closed_one_in_public(root: Path) -> None:
+    replaced(root)
+    report = fsck(str(root), BELIEVED)
+    assert faults_of(report) == []
+    [new, old] = [log for log in report.logs if log.origin == origin_of(PATH)]
+    assert (new.size, new.recorded, new.is_closed) == (20, 5, False)
+    assert (old.path, old.size, old.is_closed) == (f"closed/{PATH}/topic-id", 700, True)
+    assert fsck(str(root / EPOCH_PATH), BELIEVED).holds
+    code, output = run("fsck", str(root), "--log-key", VKEY)
+    assert code == 0
+    assert "closed: another shard took its place" in output
+
+
+def test_shard_that_follows_a_closed_one_in_secret(root: Path) -> None:
+    replaced(root, is_listed=False)
+    path, fault = only_fault(fsck(str(root), BELIEVED))
+    assert (path, fault.path) == (PATH, "checkpoint")
+    assert "topic-id.1" in fault.reason
+    assert not fsck(str(root / EPOCH_PATH), BELIEVED).holds
+
+
+def test_closed_shard_that_is_changed_or_gone(root: Path) -> None:
+    replaced(root)
+    closed = root / "closed" / PATH / "topic-id"
+    (closed / "tile/0/001").write_bytes(bytes(8192))
+    path, fault = only_fault(fsck(str(root), BELIEVED))
+    assert (path, fault.path) == (f"closed/{PATH}/topic-id", "tile/0/001")
+    (closed / "checkpoint").unlink()
+    found = faults_of(fsck(str(root), BELIEVED))
+    assert [(path, fault.index) for path, fault in found] == [(EPOCH_PATH, 1), (EPOCH_PATH, 4)]
+
+
+def test_shards_that_say_they_follow_each_other_end_the_search(root: Path) -> None:
+    replaced(root)
+    closed = root / "closed" / PATH / "topic-id"
+    about = replace(ShardAbout("device.events", 0, "topic-id"), predecessor="topic-id")
+    (closed / "shard.json").write_bytes(about.encode())
+    assert fsck(str(root), BELIEVED).holds
 
 
 # ---- sources ---------------------------------------------------------------------------------------------

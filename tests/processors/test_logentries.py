@@ -57,12 +57,18 @@ def test_spans_of_an_epoch_log_are_compared() -> None:
     first = seen_of(0, checkpoint(SHARD, 5, bytes(32)), checkpoint(SHARD, 9, bytes(32)))
     assert list(first.follow(seen_of(2, checkpoint(SHARD, 9, bytes(32))))) == []
     assert (first.checkpoints, first.largest[SHARD].size) == (3, 9)
-    [(index, reason)] = first.follow(seen_of(3, checkpoint(SHARD, 7, bytes(32))))
-    assert index == 3
-    assert "goes back to 7 leaves from 9" in reason
-    [(index, reason)] = first.follow(seen_of(4, checkpoint(SHARD, 9, b"\x01" * 32)))
-    assert index == 4
-    assert "a fork" in reason
+    assert list(first.complaints()) == []
+    list(first.follow(seen_of(3, checkpoint(SHARD, 7, bytes(32)))))
+    list(first.follow(seen_of(4, checkpoint(SHARD, 9, b"\x01" * 32))))
+    back, fork = sorted(set(first.complaints()))
+    assert back[0] == 3
+    assert "goes back to 7 leaves from 9" in back[1]
+    assert fork[0] == 4
+    assert "a fork" in fork[1]
+    first.list_shards({SHARD: "one"})
+    assert len(list(first.complaints())) > 0
+    first.list_shards({SHARD: "another"})
+    assert list(first.complaints()) == []
 
 
 def test_entries_in_the_name_of_the_log_must_be_signed_notes() -> None:
