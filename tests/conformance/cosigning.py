@@ -24,6 +24,7 @@ from tests.conformance.witnesses import ForeignWitness
 
 ASK_TIMEOUT_S = 10.0
 FEWEST_SIZES = 2
+"""From one to the next a consistency proof is needed."""
 
 
 def check_growth(demo: Demonstration, witness: ForeignWitness, tally: Tally) -> None:

@@ -34,6 +34,8 @@ PROOFS_WANTED = 6
 PROVEN_AT_ONCE = 2
 WATCH_EVERY_S = 0.2
 ANCHORED_DEADLINE_S = 60.0
+GROWTH_DEADLINE_S = 45.0
+FEWEST_COSIGNED = 3
 EVIDENCE = "evidence.json"
 
 
@@ -123,7 +125,8 @@ class Demonstration:
             if demo.returncode:
                 raise DemoFailedError(log.read_text(errors="replace")[-3000:])
             self._prove()
-            self._watch()
+            if witnesses:
+                self._await_growth()
         finally:
             ask(self._command("down"))
 
@@ -141,6 +144,14 @@ class Demonstration:
         data = open_source(str(self.data_dir / "log")).at(EPOCH_PATH).read(COSIGNED)
         if data is not None and data not in self.cosigned:
             self.cosigned.append(data)
+
+    def _await_growth(self) -> None:
+        """A short demo may end before the log was cosigned a second time; the stack goes on."""
+        until = time.monotonic() + GROWTH_DEADLINE_S
+        self._watch()
+        while len(self.cosigned) < FEWEST_COSIGNED and time.monotonic() < until:
+            time.sleep(WATCH_EVERY_S)
+            self._watch()
 
     def _prove(self) -> None:
         places = self._places()[:PROOFS_WANTED]
