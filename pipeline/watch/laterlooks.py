@@ -25,7 +25,7 @@ YOUNG_S = 15.0
 """So long after a log has grown its newest records are read again with its newest tiles."""
 NEWEST = 2 * TILE_WIDTH
 SLOWEST_LEAVES_PER_S = 1000.0
-MOST_AT_ONCE = 4096
+LEAST_AT_ONCE, MOST_AT_ONCE = 3000, 4096
 REASON_TO_HURRY = 1.2
 
 Key = tuple[Partition, int]
@@ -108,8 +108,11 @@ class LaterLooks:
         pace = max(SLOWEST_LEAVES_PER_S, REASON_TO_HURRY * total / watch.settings.monitor_scrub_s)
         pace = min(pace, watch.settings.monitor_scrub_leaves_per_s)
         credit = self._scrub_credit + pace * (now_s - self._scrub_at_s)
-        self._scrub_credit, self._scrub_at_s = min(credit, max(2 * pace, TILE_WIDTH)), now_s
+        self._scrub_credit, self._scrub_at_s = min(credit, max(2 * pace, LEAST_AT_ONCE)), now_s
         looks: list[Look] = []
+        # Many at a time: each batch of looks has a consumer of its own.
+        if self._scrub_credit < LEAST_AT_ONCE:
+            return looks
         while self._scrub_credit >= TILE_WIDTH and len(looks) < len(shards):
             shard = self._next_to_scrub(shards)
             if shard is None:

@@ -3,6 +3,7 @@
 The monitor's own consumer, of no group: it follows every partition from where the leaves were last compared.
 """
 
+import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ log = structlog.get_logger()
 MOST_WAITING = 20_000
 """Leaves of one partition that are held; beyond, it is paused until half of them are compared."""
 BATCH = 2000
+MOST_TIME_S = 0.3
+"""Of a round, for records that arrive faster than they are taken."""
 _LOST_PLACE = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)  # noqa: SLF001 - public codes
 
 
@@ -75,11 +78,15 @@ class Tail:
 
     def poll(self, wait_s: float, now_s: float) -> None:
         """Take what has arrived."""
-        messages = self._consumer.consume(BATCH, wait_s)
-        if self._fatal is not None:
-            raise KafkaException(self._fatal)
-        for message in messages:
-            self._take(message, now_s)
+        until_s = time.monotonic() + MOST_TIME_S
+        while True:
+            messages = self._consumer.consume(BATCH, wait_s)
+            if self._fatal is not None:
+                raise KafkaException(self._fatal)
+            for message in messages:
+                self._take(message, now_s)
+            if len(messages) < BATCH // 4 or time.monotonic() > until_s:
+                break
         for partition, place in self._places.items():
             if len(place.waiting) > MOST_WAITING and not place.is_paused:
                 place.is_paused = True

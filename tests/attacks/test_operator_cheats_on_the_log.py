@@ -25,7 +25,10 @@ pytestmark = pytest.mark.timeout(180)
 
 BASE = 300
 """Leaves of each shard before anything happens: one full bundle and a partial one."""
-SHARDS = [(topic, number) for topic in (EVENTS, REJECTED, DECISIONS, FINDINGS) for number in range(4)]
+SHARDS = [
+    *((topic, number) for topic in (EVENTS, REJECTED, DECISIONS, FINDINGS) for number in range(4)),
+    (topics.REGISTRY, 0),
+]
 
 
 @pytest.fixture(scope="module")
@@ -259,6 +262,20 @@ def test_a_shard_that_the_sealer_passes_by(log: Cheater, monkeypatch: pytest.Mon
     with log.sealing():
         found = log.expect("shard_missing", log.origin(left_out), cheat)
     assert found["evidence"][0]["offset"] == 0
+
+
+def test_a_topic_cut_off_in_the_brokers_file(log: Cheater) -> None:
+    place = (topics.REGISTRY, 0)
+
+    def cheat() -> None:
+        log.running.kill()
+        log.running.wait(20)
+        log.cut_off_last_batch(place)
+        log.start_broker()
+
+    # It is published when the broker is up again, which takes its own time.
+    found = log.expect("log_truncated", log.origin(place), cheat, bound_s=40.0)
+    assert found["parameters"]["sealed_to"] == str(BASE)
 
 
 def test_a_topic_cut_off_by_making_it_anew(log: Cheater) -> None:

@@ -218,6 +218,16 @@ class Cheater:
             file.seek(start)
             file.write(data[start:end])
 
+    def cut_off_last_batch(self, place: Place) -> None:
+        """Take the last batch from the file of a broker that is down, as one that lost it has it."""
+        segment = self.segment(place)
+        data = segment.read_bytes()
+        starts = [0]
+        while starts[-1] + batch_bytes(data, starts[-1]) < len(data):
+            starts.append(starts[-1] + batch_bytes(data, starts[-1]))
+        with segment.open("r+b") as file:
+            file.truncate(starts[-1])
+
     def submit(self, tree_size: int, root: bytes, payer: str = "0.0.2") -> None:
         """Send an anchor that the anchor stage would not."""
         access = ledger_access(self.settings)

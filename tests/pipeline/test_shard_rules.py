@@ -28,7 +28,7 @@ from pipeline.shard import Shard, origin_of
 from pipeline.tilestore import CheckpointConflictError, sync_stores
 from pipeline.topics import CHECKPOINTS, DECISIONS, EVENTS, FINDINGS, REJECTED
 from pipeline.trust import log_signers
-from tests.kit.cheating import Cheater, Place, batch_bytes, cheater, detail_of
+from tests.kit.cheating import Cheater, Place, cheater, detail_of
 from tests.kit.deployment import read_topic, wait_for
 from tests.pipeline.test_seal import checkpoint_of
 
@@ -154,14 +154,7 @@ def test_a_topic_cut_off_at_its_end(log: Cheater) -> None:
     filled(log, place, other)
     log.running.kill()
     log.running.wait(20)
-    # The partition as a broker has it that lost what it had not written: its last batch is not there.
-    segment = log.segment(place)
-    data = segment.read_bytes()
-    starts = [0]
-    while starts[-1] + batch_bytes(data, starts[-1]) < len(data):
-        starts.append(starts[-1] + batch_bytes(data, starts[-1]))
-    with segment.open("r+b") as file:
-        file.truncate(starts[-1])
+    log.cut_off_last_batch(place)
     log.start_broker()
     end = kafka.end_offsets(kafka.admin(log.settings), [place])[place]
     assert end < BASE
