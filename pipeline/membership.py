@@ -53,6 +53,9 @@ class GroupMember:
         batches: dict[Partition, list[RawRecord]] = {}
         for message in messages:
             error = message.error()
+            if error is not None and error.fatal():
+                # Told here or to the callback, whichever comes first; either way the successor stays.
+                raise KafkaException(error)
             if error is not None and error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - the public name
                 self.ends[message.topic() or "", message.partition() or 0] = message.offset() or 0
                 continue

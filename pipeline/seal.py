@@ -22,14 +22,14 @@ from pipeline import kafka, metrics
 from pipeline.kafka import CALL_TIMEOUT_S
 from pipeline.membership import GroupMember
 from pipeline.sealstore import SealStore
-from pipeline.sessions import run_sessions
+from pipeline.sessions import SupersededError, run_sessions
 from pipeline.settings import PipelineError, Settings
 from pipeline.shard import Shard, ShardStoppedError, origin_of, store_of
 from pipeline.shardabout import ShardAboutError, read_about
 from pipeline.shardlist import shard_list, shard_list_name
 from pipeline.stage import Health, StageState, Stop, running_stage, state_dir
 from pipeline.statestore import Partition
-from pipeline.tilestore import sync_stores
+from pipeline.tilestore import CheckpointConflictError, sync_stores
 from pipeline.topics import CHECKPOINTS, SEALED_TOPICS
 from pipeline.trust import log_signers
 from processors.merkle.errors import MerkleError
@@ -120,9 +120,11 @@ class SealSession:
             shard.stage()
         sync_stores(shard.published for shard in dirty)
         for shard in dirty:
-            # A conflict here means that another sealer published: one of us is a zombie. The session ends,
-            # and whoever is assigned goes on from what is published.
-            shard.sign()
+            try:
+                shard.sign()
+            except CheckpointConflictError as error:
+                # Another sealer published: one of us is a zombie, and whoever is assigned goes on from there.
+                raise SupersededError(str(error)) from error
             metrics.CHECKPOINTS.labels(shard.partition[0]).inc()
 
     def _record(self) -> None:

@@ -1,8 +1,8 @@
 """Sessions: a stage's clients and memory live until the first failure, then all of it is made anew.
 
 So there is one answer to every failure, and nothing half-known outlives it: what counts is in Kafka and in
-the published logs. Only a fatal error ends the process: a fenced worker has a successor and must not come
-back by itself.
+the published logs. Only two things end the process: a fatal error and being superseded. A worker that has a
+successor must not come back by itself.
 """
 
 from collections.abc import Callable
@@ -21,6 +21,10 @@ log = structlog.get_logger()
 
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 5.0
+
+
+class SupersededError(PipelineError):
+    """Another worker does our work. To begin anew would fence it, and it us, again and again: leave."""
 
 
 class Session(Protocol):
@@ -42,7 +46,7 @@ def run_sessions(stage: str, make: Callable[[], Session], health: Health, stop: 
         try:
             session.run(stop)
         except (KafkaException, PipelineError, TimeoutError) as error:
-            if isinstance(error, KafkaException) and is_fatal(error):
+            if isinstance(error, SupersededError) or (isinstance(error, KafkaException) and is_fatal(error)):
                 raise
             metrics.RECOVERIES.labels(stage).inc()
             log.warning("session failed, beginning anew", error=str(error) or type(error).__name__)
