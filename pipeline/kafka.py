@@ -5,7 +5,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from pipeline.settings import PipelineError, Settings
@@ -82,7 +82,12 @@ def admin(settings: Settings) -> AdminClient:
 def is_fatal(error: KafkaException) -> bool:
     """Tell whether the client that raised it can go on at all: a fenced one cannot."""
     cause = error.args[0] if error.args else None
-    return bool(getattr(cause, "fatal", lambda: False)())
+    return isinstance(cause, KafkaError) and is_fatal_error(cause)
+
+
+def is_fatal_error(error: KafkaError) -> bool:
+    """Tell the same of an error; among messages it comes under a code of its own, without the flag."""
+    return error.fatal() or error.code() == KafkaError._FATAL  # noqa: SLF001 - the public name of the code
 
 
 def topic_id(client: AdminClient, topic: str) -> str:

@@ -53,7 +53,7 @@ class GroupMember:
         batches: dict[Partition, list[RawRecord]] = {}
         for message in messages:
             error = message.error()
-            if error is not None and error.fatal():
+            if error is not None and kafka.is_fatal_error(error):
                 # Told here or to the callback, whichever comes first; either way the successor stays.
                 raise KafkaException(error)
             if error is not None and error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - the public name
