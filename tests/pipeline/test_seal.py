@@ -18,7 +18,8 @@ from processors.merkle.hashing import leaf_hash
 from processors.merkle.tree import TreeBuilder
 from schemas.checkpoint import Checkpoint, log_key, open_checkpoint
 from schemas.evidence import parse_evidence
-from tests.kit.deployment import Deployment, in_thread, wait_for
+from schemas.partition import partition_of
+from tests.kit.deployment import Deployment, Device, in_thread, wait_for
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -60,7 +61,11 @@ def is_sealed(deployment: Deployment, topic: str) -> bool:
 @pytest.fixture(scope="module")
 def filled(deployment: Deployment) -> Deployment:
     """A deployment with judged events in its topics, over bundle boundaries."""
-    devices = [deployment.enroll() for _ in range(4)]
+    devices: list[Device] = []
+    places = dict.fromkeys(range(deployment.settings.partitions), 0)
+    while min(places.values()) < 2:  # a device's partition follows from its random key
+        devices.append(deployment.enroll())
+        places[partition_of(devices[-1].did.encode(), len(places))] += 1
     with deployment.ingesting():
         sources = []
         for device in devices:
@@ -69,7 +74,7 @@ def filled(deployment: Deployment) -> Deployment:
                     topics.TELEMETRY_RAW,
                     key=device.did.encode(),
                     value=device.telemetry(),
-                    partition=0 if device in devices[:2] else 1,
+                    partition=partition_of(device.did.encode(), len(places)),
                 )
         deployment.producer.flush(30)
         sources = [f"{r.topic}/{r.partition}/{r.offset}" for r in deployment.read(topics.TELEMETRY_RAW)]

@@ -161,7 +161,7 @@ def test_a_taken_port_is_named(kafka: str, data_dir: Path) -> None:
 def test_an_unknown_stage_is_a_usage_error(data_dir: Path) -> None:
     done = attestream("up", "--data-dir", str(data_dir), "--only", "ingests")
     assert done.returncode == 2
-    assert done.stderr == "attestream: --only ingests: there are ingest, seal, anchor, correlate\n"
+    assert done.stderr.startswith("attestream: --only ingests: there are ingest, seal, anchor, correlate")
 
 
 def test_settings_reach_the_children_by_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
