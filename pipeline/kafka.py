@@ -27,8 +27,6 @@ _CONSUMER: Mapping[str, Any] = {
     "queued.min.messages": 20000,
     "queued.max.messages.kbytes": 65536,
     "max.partition.fetch.bytes": 2_000_000,
-    "session.timeout.ms": 10_000,
-    "heartbeat.interval.ms": 1_000,
     "partition.assignment.strategy": "range",
 }
 
@@ -57,7 +55,9 @@ def _base(settings: Settings) -> dict[str, Any]:
 
 def consumer(settings: Settings, group: str, **overrides: Any) -> Consumer:
     """Make a consumer that commits nothing by itself and reads only what is committed."""
-    return Consumer({**_base(settings), **_CONSUMER, "group.id": group, **overrides})
+    session_ms = round(settings.session_timeout_s * 1000)
+    membership = {"session.timeout.ms": session_ms, "heartbeat.interval.ms": session_ms // 10}
+    return Consumer({**_base(settings), **_CONSUMER, **membership, "group.id": group, **overrides})
 
 
 def producer(settings: Settings, **overrides: Any) -> Producer:

@@ -33,6 +33,10 @@ class Settings(BaseSettings):
 
     batch_records: int = 2000
     """Most records in one transaction of ingest."""
+    session_timeout_s: float = 10.0
+    """A worker that the group has not heard of for so long loses its partitions."""
+    transaction_timeout_s: float = 10.0
+    """The broker aborts a transaction left open so long: what a killed worker blocks at most."""
     tick_interval_s: float = 0.5
     """How often time alone (silence, the registry's freshness) is looked at."""
     registry_fresh_s: float = 5.0

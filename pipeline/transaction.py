@@ -11,10 +11,8 @@ from pipeline.kafka import CALL_TIMEOUT_S
 from pipeline.settings import PipelineError, Settings
 from pipeline.statestore import Partition
 
-TRANSACTION_TIMEOUT_S = 10.0
-"""The broker aborts what we left open after so long: bounds what a killed worker blocks."""
-COMMIT_DEADLINE_S = 12.0
-"""For flush, offsets and commit together: beyond the transaction's own time-out nothing is worth a wait."""
+COMMIT_PATIENCE = 1.2
+"""Flush, offsets and commit together, in transaction time-outs: beyond one nothing is worth a wait."""
 
 
 class TransactionError(PipelineError):
@@ -37,11 +35,12 @@ class TransactionalProducer:
     """A producer whose transactional id is stable per worker slot, so that a successor fences it."""
 
     def __init__(self, settings: Settings, transactional_id: str) -> None:
+        self._timeout_s = settings.transaction_timeout_s
         self._producer: Producer = kafka.producer(
             settings,
             **{
                 "transactional.id": transactional_id,
-                "transaction.timeout.ms": round(TRANSACTION_TIMEOUT_S * 1000),
+                "transaction.timeout.ms": round(self._timeout_s * 1000),
             },
         )
         # Ends what a predecessor left: after this its transaction is committed or aborted, not pending.
@@ -61,15 +60,15 @@ class TransactionalProducer:
         """
         offsets = [TopicPartition(topic, number, offset) for (topic, number), offset in next_offsets.items()]
         metadata = consumer.consumer_group_metadata()
-        self._calls.call(self._commit, offsets, metadata, deadline_s=COMMIT_DEADLINE_S)
+        self._calls.call(self._commit, offsets, metadata, deadline_s=COMMIT_PATIENCE * self._timeout_s)
 
     def _commit(self, offsets: list[TopicPartition], metadata: object) -> None:
         # The flush comes before the offsets: without it librdkafka stalls (measured).
-        left = self._producer.flush(TRANSACTION_TIMEOUT_S)
+        left = self._producer.flush(self._timeout_s)
         if left:
-            raise TransactionError(f"{left} records were not acknowledged in {TRANSACTION_TIMEOUT_S:.0f} s")
-        self._producer.send_offsets_to_transaction(offsets, metadata, TRANSACTION_TIMEOUT_S)
-        self._producer.commit_transaction(TRANSACTION_TIMEOUT_S)
+            raise TransactionError(f"{left} records were not acknowledged in {self._timeout_s:.0f} s")
+        self._producer.send_offsets_to_transaction(offsets, metadata, self._timeout_s)
+        self._producer.commit_transaction(self._timeout_s)
 
     def close(self) -> None:
         """Drop what is queued; the successor's init_transactions aborts what was sent."""
