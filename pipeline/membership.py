@@ -94,5 +94,5 @@ class GroupMember:
         consumer.unassign()
 
     def _on_error(self, error: KafkaError) -> None:
-        if error.fatal():
+        if kafka.is_fatal_error(error):
             self._fatal = error
