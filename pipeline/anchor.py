@@ -36,7 +36,7 @@ from anchors.ledger import (
 )
 from pipeline import anchorrecords, metrics
 from pipeline.anchorrecords import Anchored, AnchorPlace
-from pipeline.anchorstore import AnchorStore, AnchorStoreBusyError, AnchorStoreError, InFlight
+from pipeline.anchorstore import AnchorStore, InFlight
 from pipeline.announce import Announcer, find_note
 from pipeline.cosign import Cosigner
 from pipeline.epochlog import EpochLog, LogConflictError
@@ -44,6 +44,7 @@ from pipeline.kafka import is_fatal
 from pipeline.ledgers import LedgerAccess, known_topic, ledger_access
 from pipeline.patience import LeavingError, Patience, Trouble
 from pipeline.settings import PipelineError, Settings
+from pipeline.sqlitefile import DatabaseBusyError, DatabaseError
 from pipeline.stage import Health, StageState, Stop, running_stage, state_dir
 from pipeline.trust import record_ledger
 from processors.merkle.errors import MerkleError
@@ -74,7 +75,7 @@ def anchor(settings: Settings, folder: Path, access: LedgerAccess, health: Healt
     while not stop.requested:
         try:
             store = AnchorStore(folder / "anchor.sqlite")
-        except AnchorStoreBusyError as error:
+        except DatabaseBusyError as error:
             health.beat(StageState.STARTING, str(error))
             stop.wait(POLL_S)
             continue
@@ -312,7 +313,7 @@ class AnchorWorker:
     def _beat(self) -> None:
         try:
             self._announcer.send()
-        except AnchorStoreError as error:
+        except DatabaseError as error:
             self._announcer.trouble = str(error)
         detail = f"NOT ANCHORING {self._trouble}" if self._trouble else self._detail
         if self._cosigner.missed and not self._settings.witness_required:

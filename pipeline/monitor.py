@@ -27,6 +27,7 @@ from pipeline.kafka import is_fatal
 from pipeline.logsource import open_source
 from pipeline.patience import LeavingError, Patience
 from pipeline.settings import PipelineError, Settings
+from pipeline.sqlitefile import DatabaseBusyError, DatabaseDamagedError
 from pipeline.stage import Health, StageState, Stop, running_stage, state_dir
 from pipeline.trust import load_trust, trust_path
 from pipeline.watch.book import FindingBook
@@ -36,7 +37,7 @@ from pipeline.watch.context import Watch
 from pipeline.watch.errand import Errand
 from pipeline.watch.laterlooks import LaterLooks
 from pipeline.watch.ledgerwatch import LedgerWatch
-from pipeline.watch.memory import Memory, MemoryBusyError
+from pipeline.watch.memory import Memory
 from pipeline.watch.tail import Tail
 from pipeline.watch.topicwatch import EPOCH, TopicWatch
 from pipeline.watch.witnesswatch import WitnessWatch
@@ -64,7 +65,7 @@ def work(settings: Settings, slot: int, health: Health, stop: Stop) -> None:
     while not stop.requested:
         try:
             memory = Memory(path)
-        except MemoryBusyError as error:
+        except DatabaseBusyError as error:
             health.beat(StageState.STARTING, str(error))
             stop.wait(PAUSE_S)
             continue
@@ -86,6 +87,10 @@ def _monitor(settings: Settings, memory: Memory, health: Health, stop: Stop) -> 
             monitor = Monitor(settings, memory, health, stop)
             monitor.run()
         except LeavingError:
+            return
+        except DatabaseDamagedError as error:
+            log.error("the memory is damaged and opened anew", error=str(error))
+            stop.wait(PAUSE_S)
             return
         except (KafkaException, PipelineError, OSError) as error:
             metrics.RECOVERIES.labels("monitor").inc()

@@ -5,22 +5,15 @@ whole, and the next one finds the same again. A memory that is lost is not repla
 monitor begins anew with what is published then, and says so.
 """
 
-import sqlite3
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any
-
-import structlog
 
 from anchors.ledger import ChainPosition
-from pipeline.settings import PipelineError
+from pipeline.sqlitefile import SqliteFile
 from pipeline.statestore import Partition
 from schemas.checkpoint import EMPTY_ROOT, Checkpoint
-
-log = structlog.get_logger()
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS shards (
@@ -49,18 +42,8 @@ CREATE TABLE IF NOT EXISTS findings (
 CREATE TABLE IF NOT EXISTS outbox (
     number INTEGER PRIMARY KEY AUTOINCREMENT, origin TEXT NOT NULL, value BLOB NOT NULL);
 """
-_DAMAGED = frozenset({"SQLITE_CORRUPT", "SQLITE_NOTADB"})
-_BUSY = frozenset({"SQLITE_BUSY", "SQLITE_LOCKED"})
 CHAIN_KEPT = 256
 """So many last positions of the ledger are kept, and every hundredth for ever."""
-
-
-class MonitorMemoryError(PipelineError):
-    """The database cannot be read or written: a full disk, a folder that is not ours."""
-
-
-class MemoryBusyError(MonitorMemoryError):
-    """Another monitor holds the database."""
 
 
 @dataclass(slots=True)
@@ -127,208 +110,144 @@ class Memory:
     """The database of one slot, held alone until `close` or the end of the process, however it ends."""
 
     def __init__(self, path: Path) -> None:
-        self.was_lost = not path.exists()
+        self._db = SqliteFile(path, SCHEMA, "the monitor's memory")
+
+    @property
+    def was_lost(self) -> bool:
         """There was nothing to remember: a first start, or somebody took it away."""
-        self._db = self._open(path)
+        return self._db.was_lost
 
     @contextmanager
     def round(self) -> Iterator[None]:
         """All changes within are durable together, also when the block fails: each stands by itself."""
-        with _told():
-            self._db.execute("BEGIN IMMEDIATE")
+        self._db.begin()
         try:
             yield
         finally:
-            with _told():
-                self._db.execute("COMMIT")
+            self._db.commit()
 
     # ---- logs ------------------------------------------------------------------------------------------
 
     def shards(self) -> dict[Partition, KnownShard]:
         """Return every log that is known."""
         columns = "origin, topic, partition, topic_id, size, root, note, checked_size, next_offset, scrubbed"
-        known = [KnownShard(*row) for row in self._all(f"SELECT {columns} FROM shards")]  # noqa: S608
+        known = [KnownShard(*row) for row in self._db.rows(f"SELECT {columns} FROM shards")]  # noqa: S608
         return {each.place: each for each in known}
 
     def save(self, shard: KnownShard) -> None:
         """Keep what is known now."""
-        self._do("REPLACE INTO shards VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", astuple(shard))
+        self._db.do("REPLACE INTO shards VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", astuple(shard))
 
     def retire(self, shard: KnownShard) -> None:
         """Keep the last proof of a shard that was closed."""
         values = (shard.origin, shard.topic_id, shard.size, shard.root, shard.note)
-        self._do("REPLACE INTO retired VALUES (?, ?, ?, ?, ?)", values)
-        self._do("DELETE FROM unsound WHERE origin = ?", (shard.origin,))
+        self._db.do("REPLACE INTO retired VALUES (?, ?, ?, ?, ?)", values)
+        self._db.do("DELETE FROM unsound WHERE origin = ?", (shard.origin,))
 
     def retired(self) -> list[tuple[str, str, int, bytes]]:
         """Return origin, topic id, size and root of every closed shard."""
-        return [tuple(row) for row in self._all("SELECT origin, topic_id, size, root FROM retired")]
+        return [tuple(row) for row in self._db.rows("SELECT origin, topic_id, size, root FROM retired")]
 
     def listed(self) -> dict[str, str]:
         """Return the newest signed list of shards: topic ids by origin."""
-        return dict(self._all("SELECT origin, topic_id FROM listed"))
+        return dict(self._db.rows("SELECT origin, topic_id FROM listed"))
 
     def set_listed(self, listed: dict[str, str]) -> None:
         """Replace the list of shards."""
-        self._do("DELETE FROM listed")
+        self._db.do("DELETE FROM listed")
         for origin, topic_id in listed.items():
-            self._do("INSERT INTO listed VALUES (?, ?)", (origin, topic_id))
+            self._db.do("INSERT INTO listed VALUES (?, ?)", (origin, topic_id))
 
     def add_claim(self, claim: Claim) -> None:
         """Keep a tree head until it was held to its log."""
-        self._do("REPLACE INTO claims VALUES (?, ?, ?, ?, ?, ?, ?)", astuple(claim))
+        self._db.do("REPLACE INTO claims VALUES (?, ?, ?, ?, ?, ?, ?)", astuple(claim))
 
     def claims(self) -> list[Claim]:
         """Return the tree heads that were not yet held to their logs."""
-        return [Claim(*row) for row in self._all("SELECT * FROM claims ORDER BY size")]
+        return [Claim(*row) for row in self._db.rows("SELECT * FROM claims ORDER BY size")]
 
     def drop_claim(self, claim: Claim) -> None:
         """Forget one that was."""
-        self._do(
+        self._db.do(
             "DELETE FROM claims WHERE kind = ? AND origin = ? AND place = ?",
             (claim.kind, claim.origin, claim.place),
         )
 
     def add_unsound(self, origin: str, first: int, end: int) -> None:
         """Remember leaves among which the first look found faults: a later look does not tell them anew."""
-        self._do("REPLACE INTO unsound VALUES (?, ?, ?)", (origin, first, end))
+        self._db.do("REPLACE INTO unsound VALUES (?, ?, ?)", (origin, first, end))
 
     def is_unsound(self, origin: str, leaf: int) -> bool:
         """Tell whether a leaf is among those."""
         query = "SELECT 1 FROM unsound WHERE origin = ? AND first <= ? AND end > ?"
-        return bool(self._all(query, (origin, leaf, leaf)))
+        return bool(self._db.rows(query, (origin, leaf, leaf)))
 
     def keep_proof(self, origin: str, first_note: bytes, second_note: bytes, time_us: int) -> None:
         """Keep two signed checkpoints that contradict each other."""
-        self._do(
+        self._db.do(
             "INSERT OR IGNORE INTO proofs VALUES (?, ?, ?, ?)", (origin, first_note, second_note, time_us)
         )
 
     def proofs(self) -> list[tuple[str, bytes, bytes]]:
         """Return every pair of contradicting checkpoints."""
-        return [tuple(row) for row in self._all("SELECT origin, first_note, second_note FROM proofs")]
+        return [tuple(row) for row in self._db.rows("SELECT origin, first_note, second_note FROM proofs")]
 
     # ---- the ledger ------------------------------------------------------------------------------------
 
     def use_ledger(self, kind: str, topic: str) -> None:
         """Follow this topic; what was known about another one is forgotten."""
-        if self._all("SELECT 1 FROM ledger WHERE kind = ? AND topic = ?", (kind, topic)):
+        if self._db.rows("SELECT 1 FROM ledger WHERE kind = ? AND topic = ?", (kind, topic)):
             return
-        self._do("DELETE FROM chain")
-        self._do("DELETE FROM claims WHERE kind = 'anchor'")
-        self._do("REPLACE INTO ledger VALUES (1, ?, ?, 0)", (kind, topic))
+        self._db.do("DELETE FROM chain")
+        self._db.do("DELETE FROM claims WHERE kind = 'anchor'")
+        self._db.do("REPLACE INTO ledger VALUES (1, ?, ?, 0)", (kind, topic))
 
     def anchored_size(self) -> int:
         """Return the largest size of the epoch log that an anchor was proven to be of."""
-        rows = self._all("SELECT anchored_size FROM ledger")
+        rows = self._db.rows("SELECT anchored_size FROM ledger")
         return int(rows[0][0]) if rows else 0
 
     def anchored(self, size: int) -> None:
         """Note an anchor that was proven."""
-        self._do("UPDATE ledger SET anchored_size = max(anchored_size, ?)", (size,))
+        self._db.do("UPDATE ledger SET anchored_size = max(anchored_size, ?)", (size,))
 
     def positions(self) -> dict[int, bytes]:
         """Return the running hash after each message that is remembered."""
-        return dict(self._all("SELECT sequence, running_hash FROM chain ORDER BY sequence"))
+        return dict(self._db.rows("SELECT sequence, running_hash FROM chain ORDER BY sequence"))
 
     def extend_chain(self, positions: list[ChainPosition]) -> None:
         """Remember how the ledger's history went on."""
         for each in positions:
-            self._do("INSERT OR IGNORE INTO chain VALUES (?, ?)", (each.sequence, each.running_hash))
+            self._db.do("INSERT OR IGNORE INTO chain VALUES (?, ?)", (each.sequence, each.running_hash))
         if positions:
             bound = positions[-1].sequence - CHAIN_KEPT
-            self._do("DELETE FROM chain WHERE sequence < ? AND sequence % 100 != 0", (bound,))
+            self._db.do("DELETE FROM chain WHERE sequence < ? AND sequence % 100 != 0", (bound,))
 
     # ---- findings --------------------------------------------------------------------------------------
 
     def findings(self) -> dict[bytes, KeptFinding]:
         """Return every finding that was told, by its id."""
-        rows = self._all("SELECT id, rule, origin, cause, is_open, value FROM findings")
+        rows = self._db.rows("SELECT id, rule, origin, cause, is_open, value FROM findings")
         return {row[0]: KeptFinding(row[1], row[2], row[3], bool(row[4]), row[5]) for row in rows}
 
     def tell(self, identity: bytes, finding: KeptFinding, value: bytes) -> None:
         """Keep a finding as opened or cleared, and put the record that says so out."""
-        self._do(
+        self._db.do(
             "REPLACE INTO findings VALUES (?, ?, ?, ?, ?, ?)",
             (identity, finding.rule, finding.origin, finding.cause, finding.is_open, finding.value),
         )
-        self._do("INSERT INTO outbox (origin, value) VALUES (?, ?)", (finding.origin, value))
+        self._db.do("INSERT INTO outbox (origin, value) VALUES (?, ?)", (finding.origin, value))
 
     def outbox(self, after: int = 0) -> list[tuple[int, str, bytes]]:
         """Return number, origin and value of what Kafka has not acknowledged, in order."""
         query = "SELECT number, origin, value FROM outbox WHERE number > ? ORDER BY number"
-        return [tuple(row) for row in self._all(query, (after,))]
+        return [tuple(row) for row in self._db.rows(query, (after,))]
 
     def acknowledged(self, numbers: list[int]) -> None:
         """Forget records that Kafka has."""
         for number in numbers:
-            self._do("DELETE FROM outbox WHERE number = ?", (number,))
+            self._db.do("DELETE FROM outbox WHERE number = ?", (number,))
 
     def close(self) -> None:
         """Let go of the database."""
         self._db.close()
-
-    # ---- SQLite ----------------------------------------------------------------------------------------
-
-    def _all(self, query: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-        with _told():
-            return self._db.execute(query, values).fetchall()
-
-    def _do(self, statement: str, values: tuple[Any, ...] = ()) -> None:
-        with _told():
-            self._db.execute(statement, values)
-
-    def _open(self, path: Path) -> sqlite3.Connection:
-        """Open and lock the database; one that is damaged is put aside for a look and begun anew."""
-        try:
-            return _connect(path)
-        except sqlite3.Error as error:
-            if _name(error) not in _DAMAGED:
-                raise _as_ours(error) from error
-            aside = path.with_name(f"{path.name}.damaged-{time.time_ns()}")
-            log.error("the monitor's memory is damaged and begun anew", put_aside=str(aside))
-            path.replace(aside)
-            for suffix in ("-wal", "-shm", "-journal"):
-                path.with_name(path.name + suffix).unlink(missing_ok=True)
-        self.was_lost = True
-        with _told():
-            return _connect(path)
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    # Rounds run one at a time, in whatever thread waits for them.
-    db = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
-    try:
-        # The lock goes with the process: a stopped one keeps it, a killed one does not.
-        db.execute("PRAGMA locking_mode = EXCLUSIVE")
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = FULL")
-        if db.execute("PRAGMA quick_check").fetchone() != ("ok",):
-            error = sqlite3.DatabaseError("quick_check fails")
-            error.sqlite_errorname = "SQLITE_CORRUPT"
-            raise error
-        db.executescript(SCHEMA)
-        db.execute("BEGIN IMMEDIATE")
-        db.execute("COMMIT")
-    except BaseException:
-        db.close()
-        raise
-    return db
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise _as_ours(error) from error
-
-
-def _as_ours(error: sqlite3.Error) -> MonitorMemoryError:
-    if _name(error) in _BUSY:
-        return MemoryBusyError("another monitor holds the database")
-    return MonitorMemoryError(f"the monitor's database: {_name(error)}: {error}")
-
-
-def _name(error: sqlite3.Error) -> str:
-    return str(getattr(error, "sqlite_errorname", ""))

@@ -277,7 +277,7 @@ def test_the_same_database_admits_one_process(bench: Bench) -> None:
     with bench.anchoring():
         bench.wait_confirmed(size)
         with bench.anchoring(slot=8):
-            wait_for(lambda: "another anchor process" in bench.detail(8), "the second one waits")
+            wait_for(lambda: "another process holds" in bench.detail(8), "the second one waits")
             later = bench.grow(1)
             bench.wait_confirmed(later)
     bench.check(size, later)
@@ -303,8 +303,8 @@ def test_a_foreign_checkpoint_is_not_anchored(bench: Bench) -> None:
 
 def test_the_database_is_durable_where_it_must_be(tmp_path: Path) -> None:
     store = AnchorStore(tmp_path / "anchor.sqlite")
-    assert store._one("PRAGMA synchronous") == (2,)
-    assert store._one("PRAGMA journal_mode") == ("wal",)
+    assert store._db.row("PRAGMA synchronous") == (2,)
+    assert store._db.row("PRAGMA journal_mode") == ("wal",)
     store.close()
     with sqlite3.connect(tmp_path / "anchor.sqlite") as db:
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)

@@ -17,11 +17,12 @@ import pytest
 
 from pipeline import topics
 from pipeline.acceptshard import accept
+from pipeline.sqlitefile import DatabaseBusyError, DatabaseError
 from pipeline.stage import state_dir
 from pipeline.topics import CHECKPOINTS, EVENTS, FINDINGS, REJECTED
 from pipeline.trust import trust_path
 from pipeline.watch.book import FindingBook
-from pipeline.watch.memory import Memory, MemoryBusyError, MonitorMemoryError
+from pipeline.watch.memory import Memory
 from processors.integrity.findings import checkpoint_invalid
 from processors.merkle.tree import TreeBuilder
 from tests.kit.cheating import Cheater, cheater, detail_of
@@ -189,13 +190,13 @@ def test_a_damaged_memory_is_put_aside_and_a_busy_one_waited_for(tmp_path: Path)
     memory = Memory(path)
     assert memory.was_lost
     assert len(list(tmp_path.glob("*.damaged-*"))) == 1
-    with pytest.raises(MemoryBusyError):
+    with pytest.raises(DatabaseBusyError):
         Memory(path)
     memory.close()
     again = Memory(path)
     assert not again.was_lost
     again.close()
-    with pytest.raises(MonitorMemoryError):
+    with pytest.raises(DatabaseError):
         Memory(tmp_path / "no folder" / "monitor.sqlite")
 
 
