@@ -20,8 +20,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from prometheus_client import Counter, Gauge
 
+from pipeline import metrics
 from pipeline.faust_app import make_app
 from pipeline.settings import PipelineError, Settings
 from pipeline.stage import Health, StageState, Stop, running_stage
@@ -42,7 +42,8 @@ SEND_RETRY_S = 0.5
 SEND_TIMEOUT_S = 20.0
 FLUSH_TIMEOUT_S = 3.0
 STOP_TIMEOUT_S = 5.0
-START_TIMEOUT_S = 60.0
+ASSIGNMENT_TIMEOUT_S = 60.0
+"""A group that gives a worker nothing, not even the word that there is nothing for it, has lost it."""
 SLOW_S = 1.0
 
 _READERS: dict[str, Callable[[RawRecord], Notice]] = {
@@ -50,10 +51,6 @@ _READERS: dict[str, Callable[[RawRecord], Notice]] = {
     INTEGRITY: read_finding,
     REJECTED: read_rejection,
 }
-_PUBLISHED = Counter("attestream_alerts_total", "Alerts published", ["severity"])
-_READ = Counter("attestream_notices_total", "Findings and rejections read", ["topic"])
-_UNREADABLE = Counter("attestream_notices_unreadable_total", "Records that are not ours", ["topic"])
-_FOLDED = Gauge("attestream_notices_folded", "Notices waiting for their group's report")
 
 
 class CorrelateError(PipelineError):
@@ -81,17 +78,18 @@ async def _watch(
     worker: "CorrelateWorker", health: Health, stop: Stop, starting: "asyncio.Future[Any]"
 ) -> None:
     """Beat, let time pass for open groups, and notice the end: asked for, or Faust's."""
-    begun = time.monotonic()
     while not stop.requested:
         failure = worker.failure or _crash(worker.app, starting)
         if failure is not None:
             message = f"Faust stopped: {failure!r}"
             raise CorrelateError(message) from failure
-        if worker.assigned == 0 and time.monotonic() - begun > START_TIMEOUT_S:
-            message = f"no partition was assigned within {START_TIMEOUT_S:g} s"
+        if worker.waits_s > ASSIGNMENT_TIMEOUT_S:
+            message = f"no assignment came within {ASSIGNMENT_TIMEOUT_S:g} s"
             raise CorrelateError(message)
-        health.beat(StageState.RUNNING if worker.assigned else StageState.STARTING, worker.detail())
-        _FOLDED.set(worker.correlator.held)
+        health.beat(StageState.STARTING if worker.waits_s else StageState.RUNNING, worker.detail())
+        if worker.take_progress():
+            health.progressed()
+        metrics.NOTICES_FOLDED.set(worker.correlator.held)
         worker.tick()
         await asyncio.sleep(LOOP_S)
     health.beat(StageState.DRAINING)
@@ -126,7 +124,9 @@ class CorrelateWorker:
         self._ticking: asyncio.Task[None] | None = None
         self._waiting_since: float | None = None
         self._published = 0
-        self.assigned = 0
+        self._handled = self._handled_told = 0
+        self._assigned = 0
+        self._unassigned_since: float | None = time.monotonic()
         self.failure: Exception | None = None
         topic = app.topic(FINDINGS, REJECTED, INTEGRITY, allow_empty=True)
         app.agent(topic, name="correlate", concurrency=1)(self._consume)
@@ -137,7 +137,19 @@ class CorrelateWorker:
         """Say for the health file what the worker does."""
         if self._waiting_since is not None and time.monotonic() - self._waiting_since > SLOW_S:
             return "waiting for Kafka to take an alert"
-        return f"{self.assigned} partitions, {self._published} alerts, {self.correlator.held} folded"
+        if self._unassigned_since is not None:
+            return "waiting for an assignment"
+        return f"{self._assigned} partitions, {self._published} alerts, {self.correlator.held} folded"
+
+    @property
+    def waits_s(self) -> float:
+        """Return for how long there has been no assignment; 0 with one, be it of no partition at all."""
+        return 0.0 if self._unassigned_since is None else time.monotonic() - self._unassigned_since
+
+    def take_progress(self) -> bool:
+        """Tell whether any record was handled since this was asked last."""
+        has_moved, self._handled_told = self._handled > self._handled_told, self._handled
+        return has_moved
 
     def tick(self) -> None:
         """Let time pass for open groups; a publication under way is not waited for."""
@@ -160,20 +172,20 @@ class CorrelateWorker:
                 self.failure = error
 
     def _on_assigned(self, _app: Any, /, *given: Any, signal: Any, **_: Any) -> None:  # noqa: ARG002
-        self.assigned = len(given[0])
+        self._assigned, self._unassigned_since = len(given[0]), None
 
     def _on_revoked(self, _app: Any, /, *_given: Any, signal: Any, **_: Any) -> None:  # noqa: ARG002
-        self.assigned = 0
+        self._assigned, self._unassigned_since = 0, time.monotonic()
         self.correlator.reset()
 
     # ---- one record ------------------------------------------------------------------------------------
 
     async def _take(self, message: Any) -> None:
-        _READ.labels(message.topic).inc()
+        metrics.NOTICES.labels(message.topic).inc()
         try:
             notice = _READERS[message.topic](_record(message))
         except FormatError as error:
-            _UNREADABLE.labels(message.topic).inc()
+            metrics.NOTICES_UNREADABLE.labels(message.topic).inc()
             log.warning("record is not ours", position=_position(message), error=str(error))
             self._acknowledge(message)
             return
@@ -199,12 +211,13 @@ class CorrelateWorker:
                 await asyncio.wait_for(self._send(alerts), SEND_TIMEOUT_S)
                 break
             except (KafkaError, FaustError, TimeoutError) as error:
+                metrics.ALERT_RETRIES.inc()
                 log.warning("alerts could not be published, trying again", error=repr(error))
                 await asyncio.sleep(SEND_RETRY_S)
         self._waiting_since = None
         self._published += len(alerts)
         for alert in alerts:
-            _PUBLISHED.labels(alert.severity.value.lower()).inc()
+            metrics.ALERTS.labels(alert.severity.value.lower()).inc()
 
     async def _send(self, alerts: list[Alert]) -> None:
         producer = await self.app.maybe_start_producer()
@@ -223,6 +236,7 @@ class CorrelateWorker:
 
     def _acknowledge(self, message: Any) -> None:
         message.ack(self.app.consumer)
+        self._handled += 1
 
 
 def _record(message: Any) -> RawRecord:

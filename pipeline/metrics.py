@@ -1,6 +1,32 @@
-"""Prometheus metrics of the stages; counted once a batch, never once a record."""
+"""Prometheus metrics of the stages; counted once a batch, never once a record.
+
+Names carry their units. What each means to an operator, and which alert watches it, is in docs/operations.md.
+"""
 
 from prometheus_client import Counter, Gauge, Histogram
+
+# ---- every stage -------------------------------------------------------------------------------------------
+
+LAST_BEAT = Gauge("attestream_last_beat_seconds", "Unix time of the loop's last beat", ["stage", "slot"])
+READY = Gauge("attestream_ready", "1 while the worker has its assignment and its state", ["stage", "slot"])
+LAST_PROGRESS = Gauge(
+    "attestream_last_progress_seconds",
+    "Unix time at which the worker last got something done, or started",
+    ["stage", "slot"],
+)
+RECOVERIES = Counter("attestream_recoveries_total", "Sessions that failed and were begun anew", ["stage"])
+FAILED_SESSIONS = Gauge(
+    "attestream_failed_sessions", "Sessions in a row that failed before anything got done", ["stage", "slot"]
+)
+LAG = Gauge("attestream_lag_records", "Records that wait for this worker", ["stage", "topic"])
+DATA_FREE_BYTES = Gauge("attestream_data_free_bytes", "Free space under the data folder")
+DATA_SIZE_BYTES = Gauge("attestream_data_size_bytes", "Size of the file system of the data folder")
+LOG_LINES_LOST = Counter("attestream_log_lines_lost_total", "Log lines that could not be written")
+COPIES_DAMAGED = Counter(
+    "attestream_working_copies_damaged_total", "Working copies on disk that were damaged and set aside"
+)
+
+# ---- ingest ------------------------------------------------------------------------------------------------
 
 ACCEPTED = Counter("attestream_accepted_total", "Events accepted", ["topic"])
 REJECTED = Counter("attestream_rejected_total", "Records rejected", ["topic", "reason"])
@@ -10,21 +36,45 @@ BATCH_SECONDS = Histogram(
     "From the end of consume to the end of commit",
     buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 20),
 )
-RECOVERIES = Counter("attestream_recoveries_total", "Sessions that failed and were begun anew", ["stage"])
 REGISTRY_OFFSET = Gauge("attestream_registry_offset", "Position in the registry topic")
 REGISTRY_FRESH = Gauge("attestream_registry_fresh", "1 when the registry view is fresh")
+REGISTRY_UNREAD = Counter(
+    "attestream_registry_unread_total", "Times that the registry could not be read up in time"
+)
+
+# ---- seal --------------------------------------------------------------------------------------------------
+
 LEAVES = Counter("attestream_leaves_total", "Leaves added to trees", ["topic"])
 CHECKPOINTS = Counter("attestream_checkpoints_total", "Checkpoints signed", ["topic"])
 SHARDS_STOPPED = Gauge("attestream_shards_stopped", "Shards that stopped loudly")
+
+# ---- anchor ------------------------------------------------------------------------------------------------
+
 ANCHORED_SIZE = Gauge("attestream_anchored_size", "Epoch-log size of the newest confirmed anchor")
+ANCHOR_ATTEMPTS = Counter("attestream_anchor_attempts_total", "Submissions to the ledger", ["outcome"])
 WITNESS_ANSWERS = Counter(
     "attestream_witness_answers_total", "Answers of witnesses to a checkpoint", ["witness", "outcome"]
 )
 WITNESS_QUORUM_MISSED = Counter(
     "attestream_witness_quorum_missed_total", "Checkpoints that too few witnesses cosigned in time"
 )
-ANCHOR_ATTEMPTS = Counter("attestream_anchor_attempts_total", "Submissions to the ledger", ["outcome"])
+
+# ---- correlate ---------------------------------------------------------------------------------------------
+
+ALERTS = Counter("attestream_alerts_total", "Alerts published", ["severity"])
+ALERT_RETRIES = Counter("attestream_alert_retries_total", "Times that Kafka did not take alerts")
+NOTICES = Counter("attestream_notices_total", "Findings and rejections read", ["topic"])
+NOTICES_UNREADABLE = Counter("attestream_notices_unreadable_total", "Records that are not ours", ["topic"])
+NOTICES_FOLDED = Gauge("attestream_notices_folded", "Notices waiting for their group's report")
+
+# ---- monitor -----------------------------------------------------------------------------------------------
+
 INTEGRITY_OPEN = Gauge("attestream_integrity_findings_open", "Open findings about the log itself", ["rule"])
+LEAVES_BEHIND = Gauge("attestream_leaves_behind", "Committed records without a published leaf", ["topic"])
+UNANCHORED_SINCE = Gauge(
+    "attestream_unanchored_since_seconds",
+    "Unix time since which the epoch log has grown beyond what is anchored; 0 while it has not",
+)
 MONITOR_LEAVES = Counter("attestream_monitor_leaves_total", "Leaves compared with their records", ["look"])
 MONITOR_BLIND = Gauge("attestream_monitor_blind", "1 while the monitor cannot see this part", ["part"])
 MONITOR_PASS_SECONDS = Gauge(
