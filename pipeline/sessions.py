@@ -45,12 +45,14 @@ def run_sessions(stage: str, make: Callable[[], Session], health: Health, stop: 
         session = make()
         try:
             session.run(stop)
-        except (KafkaException, PipelineError, TimeoutError) as error:
+        except (KafkaException, PipelineError, OSError) as error:
             if isinstance(error, SupersededError) or (isinstance(error, KafkaException) and is_fatal(error)):
                 raise
+            why = str(error) or type(error).__name__
             metrics.RECOVERIES.labels(stage).inc()
-            log.warning("session failed, beginning anew", error=str(error) or type(error).__name__)
-            health.beat(StageState.RESTORING, str(error))
+            log.warning("session failed, beginning anew", error=why)
+            health.session_failed(why)
+            health.beat(StageState.RESTORING)
             pause_s = FIRST_PAUSE_S if health.steps > work_done else min(2 * pause_s, LONGEST_PAUSE_S)
             stop.wait(pause_s)
         finally:

@@ -4,19 +4,23 @@ import faulthandler
 import json
 import logging
 import os
+import shutil
 import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from types import FrameType
+from typing import TextIO
 
 import structlog
-from prometheus_client import Gauge, start_http_server
+from prometheus_client import start_http_server
 
+from pipeline import metrics
 from pipeline.local.leash import hold_leash
 from pipeline.settings import Settings
 
@@ -26,9 +30,8 @@ WATCHDOG_S = 60.0
 every thread's stack in the log, and the supervisor starts another. Killing a transaction coordinator can
 hang librdkafka so (measured). No step and no call within one is allowed half of this."""
 HANGS = 70  # exit code
-_LAST_BEAT = Gauge(
-    "attestream_last_beat_seconds", "Unix time of the poll loop's last beat", ["stage", "slot"]
-)
+SETTLED_S = 30.0
+"""A worker that has run for so long after a failure is over it, also where there was nothing to do."""
 
 log = structlog.get_logger()
 
@@ -54,17 +57,29 @@ class Health:
         self.steps = 0
         """Steps finished in state `running`: a session that adds some got somewhere."""
         self.beaten_at = time.monotonic()
+        self._data_dir = settings.data_dir
+        self._failures = 0
+        self._failed_at = 0.0
+        self._failing_since = datetime.now(UTC)
+        self._trouble = ""
         self._shown: tuple[StageState, str] | None = None
         self._written_at = 0.0
+        self.progressed()
 
     def beat(self, state: StageState, detail: str = "") -> None:
         """Say that the loop is alive; the file is replaced at most twice a second, or on a change."""
         now, self.beaten_at = time.time(), time.monotonic()
-        self.steps += state is StageState.RUNNING
+        is_running = state is StageState.RUNNING
+        self.steps += is_running
+        if self._failures and is_running and self.beaten_at - self._failed_at > SETTLED_S:
+            self._forget_failures()
+        if self._trouble:
+            detail = f"{detail}; {self._trouble}" if detail else self._trouble
         if self._shown == (state, detail) and now - self._written_at < BEAT_EVERY_S:
             return
         self._shown, self._written_at = (state, detail), now
-        _LAST_BEAT.labels(self.stage, str(self.slot)).set(now)
+        metrics.LAST_BEAT.labels(*self._labels).set(now)
+        metrics.READY.labels(*self._labels).set(is_running)
         text = json.dumps(
             {
                 "stage": self.stage,
@@ -76,6 +91,36 @@ class Health:
                 "metrics_port": self.metrics_port,
             }
         )
+        # A full disk costs the sign of life, not the life: the metrics still tell.
+        with suppress(OSError):
+            self._write(text)
+
+    def progressed(self) -> None:
+        """Say that something got done: a batch was committed, a checkpoint published, an anchor confirmed."""
+        metrics.LAST_PROGRESS.labels(*self._labels).set_to_current_time()
+        self._forget_failures()
+
+    def session_failed(self, why: str) -> None:
+        """Count a session that failed; its reason is told with every beat until something gets done again."""
+        if not self._failures:
+            self._failing_since = datetime.now(UTC)
+        self._failures, self._failed_at = self._failures + 1, time.monotonic()
+        since = f"{self._failing_since:%Y-%m-%d %H:%M:%S}Z"
+        self._trouble = f"FAILED {self._failures} times since {since}: {why}"
+        metrics.FAILED_SESSIONS.labels(*self._labels).set(self._failures)
+
+    @property
+    def _labels(self) -> tuple[str, str]:
+        return self.stage, str(self.slot)
+
+    def _forget_failures(self) -> None:
+        self._failures, self._trouble = 0, ""
+        metrics.FAILED_SESSIONS.labels(*self._labels).set(0)
+
+    def _write(self, text: str) -> None:
+        used = shutil.disk_usage(self._data_dir)
+        metrics.DATA_FREE_BYTES.set(used.free)
+        metrics.DATA_SIZE_BYTES.set(used.total)
         # Readers want a whole file, not a durable one: no fsync.
         temporary = self.path.with_suffix(".tmp")
         temporary.write_text(text, encoding="utf-8")
@@ -102,6 +147,28 @@ class Stop:
         return self._event.wait(seconds)
 
 
+class _LossyStream:
+    """Standard error that may be a file on a full disk: what cannot be written is lost, and nobody fails."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write, or count what is lost."""
+        try:
+            return self._stream.write(text)
+        except OSError:
+            metrics.LOG_LINES_LOST.inc()
+            return len(text)
+
+    def flush(self) -> None:
+        """Flush, or count what is lost."""
+        try:
+            self._stream.flush()
+        except OSError:
+            metrics.LOG_LINES_LOST.inc()
+
+
 def configure_logging() -> None:
     """One JSON object a line on stderr; the supervisor keeps it in `<data>/run/<stage>.log`."""
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(name)s: %(message)s")
@@ -114,7 +181,7 @@ def configure_logging() -> None:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(_LossyStream(sys.stderr)),  # type: ignore[arg-type]
     )
 
 
