@@ -4,10 +4,12 @@
 """
 
 import time
+from collections.abc import Callable
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
+from pipeline import metrics
 from pipeline.kafka import CALL_TIMEOUT_S, consumer, to_record
 from pipeline.settings import PipelineError, Settings
 from pipeline.topics import REGISTRY
@@ -18,6 +20,13 @@ log = structlog.get_logger()
 
 _PARTITION = TopicPartition(REGISTRY, 0)
 RETRY_S = 0.1
+POLL_MOST_S = 0.5
+"""Of a step, for entries that arrive faster than they are applied."""
+TRY_AGAIN_S = 0.25
+"""What another try is worth while the registry cannot be read: enough once it answers, and no burden."""
+
+OnProgress = Callable[[str], None]
+"""Hears in words how far a long read is."""
 
 
 class RegistryLagError(PipelineError):
@@ -35,10 +44,12 @@ class RegistryFollower:
         )
         self._consumer.assign([TopicPartition(REGISTRY, 0, 0)])
         self._reached_at: float | None = None
+        self._trouble = ""
 
     def poll(self) -> None:
         """Apply what has arrived, without waiting."""
-        while self._take(0.0):
+        until = time.monotonic() + POLL_MOST_S
+        while self._take(0.0) and time.monotonic() < until:
             continue
 
     def is_fresh(self) -> bool:
@@ -47,18 +58,56 @@ class RegistryFollower:
             return False
         return time.monotonic() - self._reached_at <= self._settings.registry_fresh_s
 
-    def catch_up(self, timeout_s: float = CALL_TIMEOUT_S) -> None:
-        """Read to the high watermark as of now; raises RegistryLagError when that takes too long."""
+    def catch_up(self, on_progress: OnProgress = lambda _text: None) -> None:
+        """Read to the high watermark as of now, however far that is.
+
+        Raises RegistryLagError when nothing arrives for CALL_TIMEOUT_S, KafkaException when nobody answers.
+        """
+        asked_at = moved_at = time.monotonic()
+        high = self._high_watermark(asked_at + CALL_TIMEOUT_S)
+        while self.table.offset < high:
+            before = self.table.offset
+            self._take(RETRY_S)
+            if self.table.offset > before:
+                moved_at = time.monotonic()
+            elif time.monotonic() - moved_at > CALL_TIMEOUT_S:
+                raise self._lags(high, CALL_TIMEOUT_S)
+            on_progress(f"reading the registry: {self.table.offset:,} of {high:,} entries")
+        self._reached_at = asked_at
+
+    def try_catch_up(self, timeout_s: float) -> bool:
+        """Catch up within `timeout_s` if that is possible now; else keep the last known view.
+
+        Says so in the log once. While it lasts each try is short, so that whoever judges is not held up.
+        """
+        try:
+            self._catch_up_by(time.monotonic() + (TRY_AGAIN_S if self._trouble else timeout_s))
+        except (KafkaException, RegistryLagError) as error:
+            if not self._trouble:
+                log.warning("registry cannot be read up, judging by the last known view", error=str(error))
+            self._trouble = str(error)
+            metrics.REGISTRY_UNREAD.inc()
+            return False
+        if self._trouble:
+            self._trouble = ""
+            log.info("registry is read up again", offset=self.table.offset)
+        return True
+
+    def close(self) -> None:
+        """Release the consumer."""
+        self._consumer.close()
+
+    def _catch_up_by(self, deadline: float) -> None:
         asked_at = time.monotonic()
-        deadline = asked_at + timeout_s
         high = self._high_watermark(deadline)
         while self.table.offset < high:
             self._take(0.05)
             if time.monotonic() > deadline:
-                raise RegistryLagError(
-                    f"{REGISTRY} stands at {self.table.offset} of {high} after {timeout_s:.0f} s"
-                )
+                raise self._lags(high, deadline - asked_at)
         self._reached_at = asked_at
+
+    def _lags(self, high: int, after_s: float) -> RegistryLagError:
+        return RegistryLagError(f"{REGISTRY} stands at {self.table.offset} of {high} after {after_s:.3g} s")
 
     def _high_watermark(self, deadline: float) -> int:
         while True:
@@ -71,22 +120,16 @@ class RegistryFollower:
                     raise
                 time.sleep(RETRY_S)
             else:
-                if offsets is not None:
-                    return int(offsets[1])
-                raise RegistryLagError(f"nobody says how far {REGISTRY} goes")
-
-    def try_catch_up(self, timeout_s: float) -> bool:
-        """Catch up if that is possible now; else say so in the log and keep the last known view."""
-        try:
-            self.catch_up(timeout_s)
-        except (KafkaException, RegistryLagError) as error:
-            log.warning("registry cannot be read up, judging by the last known view", error=str(error))
-            return False
-        return True
-
-    def close(self) -> None:
-        """Release the consumer."""
-        self._consumer.close()
+                if offsets is None:
+                    raise RegistryLagError(f"nobody says how far {REGISTRY} goes")
+                high = int(offsets[1])
+                if high < self.table.offset:
+                    # The table knows more than the topic: no later answer of that topic makes it fresh.
+                    read = self.table.offset
+                    raise RegistryLagError(
+                        f"{REGISTRY} ends at {high}, {read} were read: it is another or cut"
+                    )
+                return high
 
     def _take(self, timeout_s: float) -> int:
         messages = self._consumer.consume(1000, timeout_s)
