@@ -15,6 +15,7 @@ health, and accuses nobody.
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -93,9 +94,11 @@ def _monitor(settings: Settings, memory: Memory, health: Health, stop: Stop) -> 
             stop.wait(PAUSE_S)
             return
         except (KafkaException, PipelineError, OSError) as error:
+            why = str(error) or type(error).__name__
             metrics.RECOVERIES.labels("monitor").inc()
-            log.warning("the monitor begins anew", error=str(error) or type(error).__name__)
-            health.beat(StageState.RESTORING, str(error))
+            log.warning("the monitor begins anew", error=why)
+            health.session_failed(why)
+            health.beat(StageState.RESTORING)
             stop.wait(PAUSE_S)
         finally:
             if monitor is not None:
@@ -129,6 +132,8 @@ class Monitor:
             begun_s = time.monotonic()
             self._patience.call(self._round)
             self._watch.book.send()
+            self._measure()
+            self._health.progressed()
             is_uneasy = any(shard.is_uneasy for shard in self._topics.shards.values())
             pause_s = UNEASY_INTERVAL_S if is_uneasy else self._settings.monitor_interval_s
             self._patience.rest(max(0.0, pause_s - (time.monotonic() - begun_s)))
@@ -186,6 +191,18 @@ class Monitor:
             raise kafka.KafkaReadError(self._later.trouble)
 
     # ---- around it -------------------------------------------------------------------------------------
+
+    def _measure(self) -> None:
+        """Say how far seal and anchor are behind, as a stranger sees it."""
+        watch = self._watch
+        ends = watch.facts.ends if watch.facts else {}
+        behind: Counter[str] = Counter()
+        for place in self._topics.shards:
+            behind[place[0]] += watch.tail.behind(place, ends.get(place, 0))
+        for topic, records in behind.items():
+            metrics.LEAVES_BEHIND.labels(topic).set(records)
+        waits_s = self._ledger.unanchored.waits_s(watch.now_s)
+        metrics.UNANCHORED_SINCE.set(watch.now_us / 1e6 - waits_s if waits_s else 0)
 
     def close(self) -> None:
         """Let go of the clients."""

@@ -112,6 +112,11 @@ class Tail:
             return []
         return [leaf for leaf in place.waiting if below is None or leaf.offset < below]
 
+    def behind(self, partition: Partition, end: int) -> int:
+        """Count the records before `end` that have no published leaf yet, read or not."""
+        place = self._places.get(partition)
+        return len(place.waiting) + max(0, end - place.seen_to) if place else 0
+
     def waits_since_s(self, partition: Partition) -> float | None:
         """Return since when the oldest waiting record waits; None where none does."""
         place = self._places.get(partition)
