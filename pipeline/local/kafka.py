@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,6 +78,8 @@ class Broker:
         self.log_path = data_dir / "run" / "kafka.log"
         self.extra_options: Sequence[str] = ()
         """Options for the JVM instead of those of the AOT cache."""
+        self.extra_properties: Mapping[str, str] = {}
+        """Broker properties that go before our own."""
         self._home = data_dir.resolve() / "kafka"
         self._storage = self._home / "data"
         self._given_port = port
@@ -203,6 +205,7 @@ class Broker:
             controller_port=controller_port,
             voters=f"1@{LOOPBACK}:{controller_port}",
         )
+        values.update(self.extra_properties)
         path.write_text("".join(f"{name}={value}\n" for name, value in values.items()), "utf-8")
 
     def _choose_ports(self) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -29,6 +30,8 @@ class Running:
                 [sys.executable, "-m", "pipeline.cli.main", "demo", "--data-dir", str(self.data_dir),
                  "--report", str(self.report), *arguments],
                 stdout=output, stderr=subprocess.STDOUT, env=environment,
+                # As from a terminal: a shell's background job hands down an ignored SIGINT.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
             )  # fmt: skip
 
     @property

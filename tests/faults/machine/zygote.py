@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
@@ -79,8 +79,10 @@ class Worker:
 class Zygote:
     """The machine's side: a context manager, to be used from any thread."""
 
-    def __init__(self, environment: dict[str, str] | None = None) -> None:
-        self._environment = environment or {}
+    def __init__(
+        self, stages: Sequence[str] = STAGES, *, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self._stages, self._environment = stages, environment or {}
         self._lock = threading.Lock()
         self._workers: dict[int, Worker] = {}
         self._forked: list[int] = []
@@ -89,7 +91,7 @@ class Zygote:
     def __enter__(self) -> Self:
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("ATTESTREAM_", "KAFKA_"))}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.machine.zygote", str(os.getpid())],
+            [sys.executable, "-m", "tests.faults.machine.zygote", str(os.getpid()), *self._stages],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**clean, **self._environment},
@@ -103,7 +105,8 @@ class Zygote:
         for worker in list(self._workers.values()):
             worker.kill()
         assert self._process.stdin is not None
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
         self._process.wait(30)
 
     def spawn(
@@ -156,9 +159,9 @@ class Zygote:
 # ---- the process itself ------------------------------------------------------------------------------------
 
 
-def serve(owner: int) -> None:
+def serve(owner: int, stages: Sequence[str]) -> None:
     """Fork on request, reap, and end with the owner."""
-    for stage in STAGES:
+    for stage in stages:
         import_module(f"pipeline.{stage}")
     if threading.active_count() != 1:
         raise RuntimeError(f"an import has started threads: {threading.enumerate()}")
@@ -246,4 +249,4 @@ def _step_clock(step_s: float) -> None:
 
 
 if __name__ == "__main__":
-    serve(int(sys.argv[1]))
+    serve(int(sys.argv[1]), sys.argv[2:])

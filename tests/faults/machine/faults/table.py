@@ -1,0 +1,48 @@
+"""One table of all kinds of fault, with how often each is drawn and whether the world survives it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+
+from tests.faults.machine.faults import broker, processes, state, zombies
+from tests.faults.machine.world import World
+
+Inject = Callable[[World, Random], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A kind of fault; `inject` returns when the fault has struck, and `World.heal` takes it back."""
+
+    inject: Inject
+    weight: float = 1.0
+    ends_world: bool = False
+    """A shard or a stage legally stops for good: nothing else follows in this world."""
+
+
+FAULTS: dict[str, Fault] = {
+    "kill_ingest": Fault(processes.kill_ingest, 2.0),
+    "kill_seal": Fault(processes.kill_seal, 2.0),
+    "kill_everything": Fault(processes.kill_everything),
+    "kill_ingest_at": Fault(processes.kill_ingest_at, 3.0),
+    "kill_seal_at": Fault(processes.kill_seal_at, 3.0),
+    "fail_ingest_at": Fault(processes.fail_ingest_at),
+    "pause_ingest": Fault(processes.pause_ingest),
+    "pause_seal": Fault(processes.pause_seal),
+    "rebalance_ingest": Fault(processes.rebalance_ingest, 2.0),
+    "rebalance_seal": Fault(processes.rebalance_seal, 2.0),
+    "drain": Fault(processes.drain),
+    "clock_step": Fault(processes.clock_step),
+    "zombie_ingest": Fault(zombies.zombie_ingest),
+    "zombie_ingest_transaction": Fault(zombies.zombie_ingest_transaction, 1.5),
+    "zombie_ingest_tick": Fault(zombies.zombie_ingest_tick),
+    "zombie_seal": Fault(zombies.zombie_seal),
+    "zombie_seal_at": Fault(zombies.zombie_seal_at),
+    "pause_broker": Fault(broker.pause_broker),
+    "pause_broker_past_timeouts": Fault(broker.pause_broker_past_timeouts, 0.7),
+    "kill_broker": Fault(broker.kill_broker),
+    "commit_in_doubt": Fault(broker.commit_in_doubt),
+    "lose_rocksdb": Fault(state.lose_rocksdb, 1.5),
+    "roll_back_rocksdb": Fault(state.roll_back_rocksdb),
+    "corrupt_rocksdb": Fault(state.corrupt_rocksdb),
+}

@@ -1,0 +1,96 @@
+"""A lane: one process that runs schedules one after another and prints a JSON line for each.
+
+    python -m tests.faults.machine.lane --seconds 60 --seed 7 [--broken NAME] [--kinds a,b] [--schedules N]
+
+Lanes run beside each other, since a schedule mostly waits. Each world takes a number of schedules on its
+growing log and then makes room for a fresh one.
+"""
+
+import argparse
+import json
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+from tests.faults.machine.faults import FAULTS
+from tests.faults.machine.schedule import Result, run_schedule
+from tests.faults.machine.world import World
+from tests.faults.machine.zygote import Zygote
+
+SCHEDULES_A_WORLD = 15
+
+
+def say(**line: object) -> None:
+    """Write one line to the runner."""
+    sys.stdout.write(json.dumps(line) + "\n")
+    sys.stdout.flush()
+
+
+def main(arguments: list[str]) -> int:
+    """Entry point."""
+    options = _parse(arguments)
+    seeds = random.Random(options.seed)
+    ends_at = time.monotonic() + options.seconds
+    left = options.schedules
+    with Zygote(("ingest", "seal")) as zygote:
+        while time.monotonic() < ends_at and left != 0:
+            with tempfile.TemporaryDirectory(prefix="attestream-faults-") as folder:
+                left = _run_world(options, zygote, Path(folder), seeds, ends_at, left)
+    return 0
+
+
+def _run_world(
+    options: argparse.Namespace,
+    zygote: Zygote,
+    folder: Path,
+    seeds: random.Random,
+    ends_at: float,
+    left: int,
+) -> int:
+    kinds = [kind for kind in options.kinds.split(",") if kind]
+    told: Counter[str] = Counter()
+    with World(folder, zygote, seeds.getrandbits(32), options.broken) as world:
+        for _ in range(SCHEDULES_A_WORLD):
+            if time.monotonic() >= ends_at or left == 0:
+                break
+            seed = options.replay if options.replay is not None else seeds.getrandbits(32)
+            result = run_schedule(world, seed, kinds)
+            new = Counter(world.faults) - told
+            told += new
+            say(**result.to_json(), faults=dict(new), restarts=world.restarts)
+            left -= 1
+            if result.violations:
+                _keep(folder, result, options.keep)
+                break  # what follows would only repeat it
+            if any(FAULTS[kind].ends_world for kind in result.kinds):
+                break
+    return left
+
+
+def _keep(folder: Path, result: Result, keep: str) -> None:
+    """Copy what a person needs to look into a violation: the stages' logs."""
+    if not keep:
+        return
+    target = Path(keep) / str(result.seed)
+    target.mkdir(parents=True, exist_ok=True)
+    for log in [*folder.glob("*.log"), *folder.glob("data/run/*")]:
+        (target / log.name).write_bytes(log.read_bytes())
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--replay", type=int, help="the seed of one schedule, run again and again")
+    parser.add_argument("--schedules", type=int, default=-1, help="at most so many")
+    parser.add_argument("--kinds", default="", help="only these kinds of fault, in this order")
+    parser.add_argument("--broken", default="", help="a deliberate fault of the build")
+    parser.add_argument("--keep", default="", help="folder for the logs of a schedule that found something")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,154 @@
+"""Runs lanes beside each other, tallies what they did, and writes `build/faults.json`.
+
+A schedule that finds something is printed with its seed and the command that plays it again.
+"""
+
+import json
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+GRACE_S = 240.0
+"""How long a lane may take beyond its time: its last schedule settles, and its broker goes."""
+
+
+@dataclass(slots=True)
+class Lane:
+    """One process to run, and how a violation of it is played again."""
+
+    name: str
+    command: Sequence[str]
+    again: str = "python -m tests.faults.machine.lane --schedules 3 --replay {seed} --kinds {kinds}"
+
+
+@dataclass(slots=True)
+class Tally:
+    """What all lanes did."""
+
+    schedules: int = 0
+    records: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
+    violations: list[dict[str, Any]] = field(default_factory=list)
+    broken_lanes: list[str] = field(default_factory=list)
+    """Lanes that ended otherwise than by finishing: the machine's own failure."""
+
+    @property
+    def ok(self) -> bool:
+        """Nothing was violated and every lane ran to its end."""
+        return not self.violations and not self.broken_lanes
+
+    def take(self, line: dict[str, Any]) -> None:
+        """Add one schedule's line."""
+        self.schedules += 1
+        self.records += int(line["records"])
+        self.faults.update(line["faults"])
+        self.violations += [
+            {"seed": line["seed"], "kinds": line["kinds"], **violation} for violation in line["violations"]
+        ]
+
+
+def run(lanes: Sequence[Lane], seconds: float, console: Console, *, stop_at_first: bool = False) -> Tally:
+    """Run all lanes to their ends, or until the first violation where that is asked for."""
+    lines: queue.SimpleQueue[tuple[Lane, dict[str, Any] | None]] = queue.SimpleQueue()
+    processes = {lane.name: _start(lane, lines) for lane in lanes}
+    tally, running, ends_at = Tally(), len(lanes), time.monotonic() + seconds + GRACE_S
+    try:
+        while running:
+            try:
+                lane, line = lines.get(timeout=max(0.0, ends_at - time.monotonic()))
+            except queue.Empty:
+                late = [name for name, process in processes.items() if process.poll() is None]
+                tally.broken_lanes += [f"{name} did not end in time" for name in late]
+                break
+            if line is None:
+                running -= 1
+                code = processes[lane.name].wait()
+                if code:
+                    tally.broken_lanes.append(f"{lane.name} ended with {code}")
+                continue
+            tally.take(line)
+            _show(console, lane, line, tally)
+            if stop_at_first and tally.violations:
+                break
+    finally:
+        for process in processes.values():
+            if process.poll() is None:
+                process.terminate()
+        for process in processes.values():
+            process.wait(60)
+    return tally
+
+
+def _start(lane: Lane, lines: "queue.SimpleQueue[tuple[Lane, dict[str, Any] | None]]") -> Any:
+    process = subprocess.Popen(lane.command, stdout=subprocess.PIPE, text=True)
+
+    def listen() -> None:
+        assert process.stdout is not None
+        for text in process.stdout:
+            lines.put((lane, json.loads(text)))
+        lines.put((lane, None))
+
+    threading.Thread(target=listen, name=lane.name, daemon=True).start()
+    return process
+
+
+def _show(console: Console, lane: Lane, line: dict[str, Any], tally: Tally) -> None:
+    kinds = ", ".join(line["kinds"])
+    mark = "[red]✗[/]" if line["violations"] else "[green]✓[/]"
+    console.print(
+        f"{mark} {tally.schedules:4} {lane.name:8} seed {line['seed']:<10} {line['records']:5} records "
+        f"{line['seconds']:5.1f} s  {kinds}",
+        highlight=False,
+    )
+    for violation in line["violations"][:5]:
+        console.print(f"    {violation['invariant']}: {violation['what']}", highlight=False, markup=False)
+    if line["violations"]:
+        again = lane.again.format(seed=line["seed"], kinds=",".join(line["kinds"]))
+        console.print(f"    again: {again}", highlight=False)
+
+
+def report(tally: Tally, seed: int, path: Path, console: Console) -> None:
+    """Write the report and print the tally by kind."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {
+        "schedules": tally.schedules,
+        "faults": dict(sorted(tally.faults.items())),
+        "records": tally.records,
+        "violations": tally.violations,
+        "seed": seed,
+    }
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    table = Table("fault", "times", box=None)
+    for kind, times in sorted(tally.faults.items(), key=lambda item: -item[1]):
+        table.add_row(kind, str(times))
+    console.print(table)
+    for text in tally.broken_lanes:
+        console.print(f"[red]{text}[/]")
+    console.print(
+        f"{tally.schedules} schedules, {sum(tally.faults.values())} faults, {tally.records} records, "
+        f"{len(tally.violations)} violations (seed {seed}; {path})"
+    )
+
+
+def world_lanes(count: int, seconds: float, seed: int, *more: str) -> list[Lane]:
+    """Lanes of worlds, each with a seed drawn from the given one."""
+    rng = Random(seed)
+    return [
+        Lane(
+            f"world-{number}",
+            [sys.executable, "-m", "tests.faults.machine.lane", "--seconds", str(seconds),
+             "--seed", str(rng.getrandbits(32)), *more],
+        )
+        for number in range(count)
+    ]  # fmt: skip
