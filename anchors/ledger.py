@@ -41,7 +41,9 @@ class SubmitStatus(Enum):
     EXPIRED = "expired"
     """The bytes are too old to be placed. An earlier attempt may still have been: `confirm` decides."""
     RETRY = "retry"
-    """Busy, unreachable, or not valid yet. It may or may not have arrived: send the same bytes again."""
+    """Busy or unreachable. It may or may not have arrived: send the same bytes again."""
+    EARLY = "early"
+    """Not valid yet by the node's clock, and not taken: send the same bytes again, or sign with its time."""
     REJECTED = "rejected"
     """Sending the same bytes again cannot help; `code` says why."""
 

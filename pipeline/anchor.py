@@ -26,25 +26,21 @@ from confluent_kafka import KafkaException
 
 from anchors.errors import AnchorError, LedgerHistoryError, LedgerRefusedError, LedgerUnavailableError
 from anchors.hcs27 import build_topic_memo
-from anchors.ledger import (
-    ChainPosition,
-    ConfirmationState,
-    Ledger,
-    LedgerMessage,
-    SubmitOutcome,
-    SubmitStatus,
-)
+from anchors.ledger import ConfirmationState, Ledger, LedgerMessage, SubmitOutcome, SubmitStatus
 from pipeline import anchorrecords, metrics
-from pipeline.anchorrecords import Anchored, AnchorPlace
+from pipeline.anchorhealth import POLL_S, AnchorHealth
+from pipeline.anchorrecords import AnchorPlace
 from pipeline.anchorstore import AnchorStore, InFlight
-from pipeline.announce import Announcer, find_note
+from pipeline.announce import Announcer, FoundAnchors
 from pipeline.cosign import Cosigner
-from pipeline.epochlog import EpochLog, LogConflictError
+from pipeline.epochlog import EpochLog, LogBehindError, LogConflictError
 from pipeline.kafka import is_fatal
+from pipeline.ledgerclock import LedgerClock
+from pipeline.ledgerrecord import LedgerRecord
 from pipeline.ledgers import LedgerAccess, known_topic, ledger_access
-from pipeline.patience import LeavingError, Patience, Trouble
+from pipeline.patience import LeavingError, Patience
 from pipeline.settings import PipelineError, Settings
-from pipeline.sqlitefile import DatabaseBusyError, DatabaseError
+from pipeline.sqlitefile import DatabaseBusyError, DatabaseDamagedError
 from pipeline.stage import Health, StageState, Stop, running_stage, state_dir
 from pipeline.trust import record_ledger
 from processors.merkle.errors import MerkleError
@@ -55,10 +51,6 @@ from schemas.trust import LedgerTrust
 
 log = structlog.get_logger()
 
-POLL_S = 0.25
-RESUBMIT_AFTER_S = 15.0
-"""A node may lose what it accepted. The network places a transaction once however often it comes."""
-HISTORY_CHUNK = 1000
 TOPIC_TTL_S = 60
 """How long a reader of the topic may rely on what it read; a new root comes every interval."""
 
@@ -82,6 +74,9 @@ def anchor(settings: Settings, folder: Path, access: LedgerAccess, health: Healt
         worker = AnchorWorker(settings, access, store, health, stop)
         try:
             worker.run()
+        except DatabaseDamagedError as error:
+            log.error("the database is damaged and opened anew", error=str(error))
+            stop.wait(POLL_S)
         finally:
             worker.close()
             store.close()
@@ -93,17 +88,17 @@ class AnchorWorker:
     def __init__(
         self, settings: Settings, access: LedgerAccess, store: AnchorStore, health: Health, stop: Stop
     ) -> None:
-        self._settings, self._access, self._store = settings, access, store
-        self._health, self._stop = health, stop
+        self._settings, self._access, self._store, self._stop = settings, access, store, stop
         self._log = EpochLog(settings)
         self._cosigner = Cosigner(settings, self._log, store.witness_sizes())
         self._announcer = Announcer(settings, store)
-        self._patience = Patience(self._beat, stop)
-        self._trouble = Trouble()
-        self._state, self._detail = StageState.STARTING, "opening the ledger"
+        self._clock = LedgerClock(settings.ledger_valid_s)
+        self._says = AnchorHealth(settings, health, self._announcer, self._cosigner, self._clock)
+        self._patience = Patience(self._says.beat, stop)
+        self._record = LedgerRecord(store, self._log, access.payer, self._patience.call)
+        self._found = FoundAnchors(settings, store, self._log, self._patience.call)
         self._ledger: Ledger | None = None
         self._place = AnchorPlace(access.kind, "", access.payer, access.mirror)
-        self._caught_up = False
         self._begun_at: float | None = None
         self._submit_at = 0.0
 
@@ -117,29 +112,34 @@ class AnchorWorker:
                 pause_s = POLL_S
             except LeavingError:
                 return
+            except DatabaseDamagedError:
+                raise
             except (AnchorError, PipelineError, FormatError, MerkleError, KafkaException, OSError) as error:
                 if isinstance(error, KafkaException) and is_fatal(error):
                     raise
-                self._tell(error)
-                pause_s = self._trouble.pause_s
+                self._record.is_doubted |= isinstance(error, LedgerHistoryError)
+                pause_s = self._says.tell(error)
             self._patience.rest(pause_s)
 
     def _step(self, ledger: Ledger) -> None:
+        if self._record.is_doubted:
+            self._record.step_back()
         flight = self._store.in_flight()
         if flight is not None:
             self._pursue(ledger, flight)
             return
-        if not self._caught_up:
-            self._catch_up(ledger)
+        if not self._record.is_caught_up:
+            self._record.catch_up(ledger)
         signed = self._log.published()
         if signed is None:
-            self._well("nothing to anchor yet")
+            self._says.well("nothing to anchor yet")
         elif self._is_news(signed) and self._is_due():
-            self._catch_up(ledger)
+            self._record.catch_up(ledger)
             if self._is_news(signed):
+                self._found.announce_before_the_next(self._place)
                 self._begin(ledger, signed)
         else:
-            self._announce_found()
+            self._found.announce(self._place)
 
     def _open_ledger(self) -> Ledger:
         """Find the topic that carries our anchors, or make one, and name it in the trust file."""
@@ -160,7 +160,7 @@ class AnchorWorker:
         return ledger
 
     def _is_news(self, signed: SignedCheckpoint) -> bool:
-        """Tell whether the checkpoint says more than the ledger does; raises LogConflictError for a fork."""
+        """Tell whether the checkpoint says more than the ledger does; raises for a fork, and for less."""
         anchored, size = self._store.anchored(), signed.checkpoint.size
         if anchored is None:
             return size > 0
@@ -168,9 +168,9 @@ class AnchorWorker:
             raise LogConflictError(f"another root than the published one is anchored for size {size}")
         if size < anchored.tree_size:
             # A log that is recomputed from its topic passes through here; one that went back stays here.
-            self._well(f"the published log has {size} leaves, {anchored.tree_size} are anchored")
-        elif size == anchored.tree_size:
-            self._well(f"size {size} is anchored as message {anchored.sequence} of {self._where}")
+            raise LogBehindError(f"the published log has {size} leaves, {anchored.tree_size} are anchored")
+        if size == anchored.tree_size:
+            self._says.well(f"size {size} is anchored as message {anchored.sequence} of {self._where}")
         return size > anchored.tree_size
 
     def _is_due(self) -> bool:
@@ -183,8 +183,9 @@ class AnchorWorker:
             self._log.check_extends(signed, anchored)
         signed = self._cosign(signed)
         message = anchorrecords.ledger_message(signed, anchored)
+        now_ns = self._clock.now_ns(self._patience.call(ledger.complete_until_ns))
         # A crash before it is kept loses a transaction that nobody has seen.
-        prepared = self._patience.call(ledger.prepare, message, time.time_ns())
+        prepared = self._patience.call(ledger.prepare, message, now_ns)
         self._store.put_in_flight(prepared, format_note(signed.note))
         # A crash from here on goes on with these very bytes.
         self._begun_at, self._submit_at = time.monotonic(), 0.0
@@ -210,18 +211,38 @@ class AnchorWorker:
                 self._confirm(ledger, flight, confirmation.message)
             case ConfirmationState.LAPSED:
                 log.warning("an anchor expired unplaced", transaction_id=flight.prepared.transaction_id)
-                # A crash before this finds it lapsed again; one after it begins with the newest root.
-                self._store.drop_in_flight()
-                self._caught_up, self._begun_at = False, None
+                self._give_up()
             case ConfirmationState.REFUSED:
                 self._store.drop_in_flight()
                 raise LedgerRefusedError("the anchor at consensus", confirmation.code or "unknown")
-            case _ if outcome is not None and outcome.status is SubmitStatus.RETRY:
-                raise LedgerUnavailableError(f"no node takes the anchor: {outcome.code}")
-            case _ if outcome is not None and outcome.status is SubmitStatus.REJECTED:
-                raise LedgerRefusedError("the anchor by a node", outcome.code)
             case _:
-                self._well("submitted, waiting for the mirror to show it")
+                self._record.look(ledger, confirmation.verified_to)
+                self._check_taken(ledger, flight, outcome)
+                self._says.well("submitted, waiting for the mirror to show it")
+
+    def _check_taken(self, ledger: Ledger, flight: InFlight, outcome: SubmitOutcome | None) -> None:
+        """Raise for what keeps the nodes from taking what is in flight."""
+        match outcome:
+            case SubmitOutcome(SubmitStatus.RETRY, code):
+                raise LedgerUnavailableError(f"no node takes the anchor: {code}")
+            case SubmitOutcome(SubmitStatus.REJECTED, code):
+                raise LedgerRefusedError("the anchor by a node", code)
+            case SubmitOutcome(SubmitStatus.EARLY, code):
+                complete_until_ns = self._patience.call(ledger.complete_until_ns)
+                if flight.submitted or not self._clock.is_far_ahead(
+                    flight.prepared.valid_start_ns, complete_until_ns
+                ):
+                    raise LedgerUnavailableError(f"no node takes the anchor yet: {code}")
+                # No node took it. One that kept it, and placed it when its time has come, would say nothing
+                # that its successor has not said.
+                self._give_up()
+                raise self._clock.refused_as_early(complete_until_ns)
+
+    def _give_up(self) -> None:
+        """Forget what is in flight; the next step begins with the newest root."""
+        # A crash before this finds it again, as it is.
+        self._store.drop_in_flight()
+        self._record.is_caught_up, self._begun_at = False, None
 
     def _submit(self, ledger: Ledger, flight: InFlight) -> SubmitOutcome:
         outcome = self._patience.call(ledger.submit, flight.prepared)
@@ -232,16 +253,15 @@ class AnchorWorker:
             record = anchorrecords.submitted(signed, self._place, flight.prepared.transaction_id, _now_us())
             self._store.submitted(record)
             log.info("anchor submitted", tree_size=signed.checkpoint.size)
-        if outcome.status not in (SubmitStatus.RETRY, SubmitStatus.REJECTED):
-            self._submit_at = time.monotonic() + RESUBMIT_AFTER_S
+        if outcome.status in (SubmitStatus.ACCEPTED, SubmitStatus.DUPLICATE, SubmitStatus.EXPIRED):
+            # A node may lose what it accepted. The network places a transaction once however often it comes.
+            self._submit_at = time.monotonic() + self._settings.ledger_resubmit_s
         return outcome
 
     def _confirm(self, ledger: Ledger, flight: InFlight, message: LedgerMessage) -> None:
         """Keep what the ledger shows, and put out the claim that it is anchored."""
-        position = self._store.position()
-        after = position.sequence if position else 0
-        messages = self._patience.call(_history, ledger, position, message.sequence - after)
-        anchors = self._anchors_in(messages)
+        messages = self._record.read_to(ledger, message.sequence)
+        anchors = self._record.anchors_in(messages)
         signed, prepared = self._log.verify(flight.checkpoint), flight.prepared
         first = next((a for a in anchors if a.tree_size == signed.checkpoint.size), None)
         if first is None:
@@ -258,42 +278,12 @@ class AnchorWorker:
             )
         # A crash before this confirms it again; one after it finds both records in the outbox.
         newest = anchorrecords.newest(self._store.anchored(), anchors)
+        if newest is not None and newest != first:
+            self._log.check_published(newest)
         self._store.confirmed(records, messages[-1].position, newest, first.tree_size)
         metrics.ANCHORED_SIZE.set(newest.tree_size if newest else 0)
         log.info("anchored", tree_size=first.tree_size, sequence=first.sequence, topic=self._place.topic)
-        self._well("")
-
-    def _catch_up(self, ledger: Ledger) -> None:
-        """Read and recompute the ledger's record from where we stand; what is anchored there is anchored."""
-        messages = None
-        while messages is None or len(messages) == HISTORY_CHUNK:
-            position = self._store.position()
-            messages = self._patience.call(_history, ledger, position, HISTORY_CHUNK)
-            if messages:
-                anchored = anchorrecords.newest(self._store.anchored(), self._anchors_in(messages))
-                # A crash anywhere in between reads the rest, or this chunk again.
-                self._store.advance(messages[-1].position, anchored)
-                self._detail = f"catching up on {self._where}, message {messages[-1].sequence}"
-        anchored = self._store.anchored()
-        if anchored is not None:
-            metrics.ANCHORED_SIZE.set(anchored.tree_size)
-        self._caught_up = True
-
-    def _announce_found(self) -> None:
-        """Say CONFIRMED of an anchor that was found: the database was lost, or another process made it."""
-        anchored = self._store.anchored()
-        if anchored is None or anchored.tree_size <= self._store.announced_size():
-            return
-        found = self._patience.call(find_note, self._settings, anchored, self._log)
-        records = []
-        if found is None:
-            # The next anchor covers what this one does.
-            log.warning("an anchor without its checkpoint's note", tree_size=anchored.tree_size)
-        elif not found.is_confirmed:
-            records = [
-                anchorrecords.confirmed(found.signed, self._place, found.transaction_id, _now_us(), anchored)
-            ]
-        self._store.announce(records, anchored.tree_size)
+        self._says.well("")
 
     # ---- around it -------------------------------------------------------------------------------------
 
@@ -304,40 +294,6 @@ class AnchorWorker:
     @property
     def _where(self) -> str:
         return f"{self._place.ledger} topic {self._place.topic}"
-
-    def _anchors_in(self, messages: list[LedgerMessage]) -> list[Anchored]:
-        origin, payer = self._log.origin, self._place.payer
-        found = (anchorrecords.read_anchor(message, origin, payer) for message in messages)
-        return [anchored for anchored in found if anchored is not None]
-
-    def _beat(self) -> None:
-        try:
-            self._announcer.send()
-        except DatabaseError as error:
-            self._announcer.trouble = str(error)
-        detail = f"NOT ANCHORING {self._trouble}" if self._trouble else self._detail
-        if self._cosigner.missed and not self._settings.witness_required:
-            detail += f"; ANCHORED WITHOUT A WITNESS QUORUM: {self._cosigner.missed}"
-        if self._announcer.trouble:
-            detail += f"; {self._announcer.waiting} records wait for Kafka: {self._announcer.trouble}"
-        self._health.beat(self._state, detail)
-
-    def _well(self, detail: str) -> None:
-        """Say that the way to the ledger is clear."""
-        self._state, self._detail = StageState.RUNNING, detail
-        if self._trouble.clear():
-            log.info("anchoring goes on")
-
-    def _tell(self, error: Exception) -> None:
-        """Say what is wrong, aloud where waiting alone does not mend it."""
-        self._state = StageState.RUNNING
-        if self._trouble.add(f"{type(error).__name__}: {error}"):
-            tell = log.warning if isinstance(error, LedgerUnavailableError) else log.error
-            tell("not anchoring", why=str(error), kind=type(error).__name__)
-
-
-def _history(ledger: Ledger, after: ChainPosition | None, limit: int) -> list[LedgerMessage]:
-    return list(ledger.history(after, limit))
 
 
 def _now_us() -> int:

@@ -21,6 +21,10 @@ class LogConflictError(PipelineError):
     """The published log is no extension of what is anchored: somebody must look before more is anchored."""
 
 
+class LogBehindError(PipelineError):
+    """More is anchored than is published: the log is being recomputed, or it went back and must not."""
+
+
 class EpochLog:
     """Reads the published folder; believes the log's keys and nothing else."""
 
@@ -67,16 +71,29 @@ class EpochLog:
         """
         return TiledTree(self._tiles, signed.checkpoint.size, signed.checkpoint.root).consistency_proof
 
+    def check_published(self, anchored: Anchored) -> None:
+        """Recompute an anchored root from what is published now; raises as `check_extends`."""
+        signed = self.published()
+        if signed is None:
+            raise LogBehindError(f"nothing is published, {anchored.tree_size} leaves are anchored")
+        self.check_extends(signed, anchored)
+
     def check_extends(self, signed: SignedCheckpoint, anchored: Anchored) -> None:
         """Recompute the anchored root from the published tiles.
 
-        Raises LogConflictError when it is another, MerkleError when the tiles are not those of `signed`.
+        Raises LogConflictError when it is another, LogBehindError when the checkpoint is smaller, MerkleError
+        when the tiles are not those of `signed`.
         """
         checkpoint = signed.checkpoint
         if checkpoint.size < anchored.tree_size:
-            raise LogConflictError(f"{checkpoint.size} leaves are published, {anchored.tree_size} anchored")
-        tree = TiledTree(self._tiles, checkpoint.size, checkpoint.root)
-        if tree.root_at(anchored.tree_size) != anchored.root:
+            raise LogBehindError(
+                f"the published log has {checkpoint.size} leaves, {anchored.tree_size} are anchored"
+            )
+        if checkpoint.size == anchored.tree_size:
+            root = checkpoint.root
+        else:
+            root = TiledTree(self._tiles, checkpoint.size, checkpoint.root).root_at(anchored.tree_size)
+        if root != anchored.root:
             raise LogConflictError(
                 f"the published log of {checkpoint.size} leaves is no extension of the {anchored.tree_size} "
                 f"that message {anchored.sequence} anchors"

@@ -16,10 +16,13 @@ BATCH = 5000
 _numbers = itertools.count()
 
 
-def read_all(settings: Settings, topic: str, timeout_s: float = 3 * CALL_TIMEOUT_S) -> Iterator[RawRecord]:
+def read_all(
+    settings: Settings, topic: str, timeout_s: float = 3 * CALL_TIMEOUT_S, newest: int | None = None
+) -> Iterator[RawRecord]:
     """Yield every record of a topic up to its ends as of now, partition by partition in offset order.
 
-    Raises KafkaReadError when nothing arrives for `timeout_s`.
+    `newest` bounds how far before each partition's end that begins. Raises KafkaReadError when nothing
+    arrives for `timeout_s`.
     """
     group = f"{settings.log_name}.reader.{os.getpid()}.{next(_numbers)}"
     reader = kafka.consumer(
@@ -28,7 +31,11 @@ def read_all(settings: Settings, topic: str, timeout_s: float = 3 * CALL_TIMEOUT
     try:
         partitions = reader.list_topics(topic, timeout=CALL_TIMEOUT_S).topics[topic].partitions
         waiting = set(partitions)
-        reader.assign([TopicPartition(topic, number, 0) for number in partitions])
+        starts = dict.fromkeys(partitions, 0)
+        if newest is not None:
+            ends = {n: reader.get_watermark_offsets(TopicPartition(topic, n), CALL_TIMEOUT_S) for n in starts}
+            starts = {n: max(low, high - newest) for n, (low, high) in ends.items()}
+        reader.assign([TopicPartition(topic, number, start) for number, start in starts.items()])
         moved_at = time.monotonic()
         while waiting:
             messages = reader.consume(BATCH, 0.1)

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from anchors.hedera.chain import verified
 from anchors.hedera.client import HederaLedger, create_topic
-from anchors.hedera.config import HOSTED_NETWORKS, LOOPBACK_HOSTS, HederaConfig
+from anchors.hedera.config import CLOCK_MARGIN_S, HOSTED_NETWORKS, LOOPBACK_HOSTS, MAX_NODES, HederaConfig
 from anchors.hedera.ids import EntityId
 from anchors.hedera.mirror import Mirror
 from anchors.ledger import ChainPosition, Ledger, LedgerMessage
@@ -96,6 +96,10 @@ def ledger_access(settings: Settings) -> LedgerAccess:
         mirror_url=mirror_url,
         network=LOCAL_NETWORK if is_local else _PUBLIC_MIRRORS.get(host, host),
         nodes=nodes,
+        valid_duration_s=settings.ledger_valid_s,
+        clock_margin_s=min(CLOCK_MARGIN_S, settings.ledger_valid_s / 4),
+        call_timeout_s=settings.ledger_call_timeout_s,
+        submit_timeout_s=MAX_NODES * settings.ledger_call_timeout_s,
     )
     # The local service is one process: it has no replicas that may disagree.
     return LedgerAccess(replace(config, mirror_margin_s=0.0) if is_local else config)

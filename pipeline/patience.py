@@ -5,7 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, wait
 from datetime import UTC, datetime
 from threading import Thread
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from pipeline.settings import PipelineError
 from pipeline.stage import Stop
@@ -17,6 +17,13 @@ LONGEST_PAUSE_S = 5.0
 LEAVING_GRACE_S = 2.0
 LONGEST_CALL_S = 300.0
 """Calls bound themselves. One that hangs all the same loses its beat, and the watchdog ends the process."""
+
+
+class Call(Protocol):
+    """Runs a slow call somewhere and returns what it returns; `Patience.call` is one."""
+
+    def __call__(self, function: Callable[..., R], /, *arguments: Any) -> R:
+        """Call `function` with the arguments."""
 
 
 class LeavingError(PipelineError):
@@ -76,7 +83,8 @@ class Patience:
 class Trouble:
     """What keeps a stage from its work: since when, how often tried, why; and how long to pause."""
 
-    def __init__(self) -> None:
+    def __init__(self, longest_pause_s: float = LONGEST_PAUSE_S) -> None:
+        self._longest_pause_s = longest_pause_s
         self._since: datetime | None = None
         self._tries = 0
         self._why = ""
@@ -105,4 +113,4 @@ class Trouble:
     @property
     def pause_s(self) -> float:
         """How long to pause before the next try: doubled each time, within bounds."""
-        return float(min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(self._tries, 16)))
+        return float(min(self._longest_pause_s, FIRST_PAUSE_S * 2 ** min(self._tries, 16)))

@@ -44,11 +44,10 @@ _RETRY_CODES = frozenset(
         "BUSY",
         "PLATFORM_NOT_ACTIVE",
         "PLATFORM_TRANSACTION_NOT_CREATED",
-        "INVALID_TRANSACTION_START",
         "UNKNOWN",
     }
 )
-"""The same bytes may pass later; INVALID_TRANSACTION_START means that the node's clock is behind ours."""
+"""The same bytes may pass later."""
 
 
 class HederaLedger:
@@ -223,6 +222,7 @@ def _outcome(code: str) -> SubmitOutcome:
     status = {
         "DUPLICATE_TRANSACTION": SubmitStatus.DUPLICATE,
         "TRANSACTION_EXPIRED": SubmitStatus.EXPIRED,
+        "INVALID_TRANSACTION_START": SubmitStatus.EARLY,
     }.get(code, SubmitStatus.RETRY if code in _RETRY_CODES else SubmitStatus.REJECTED)
     return SubmitOutcome(status, code)
 

@@ -13,6 +13,8 @@ LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
 _REPOINTED_NETWORKS = ("localhost", "solo", "local")
 """The SDK sends clients of networks of these names to addresses of its own."""
 _MAX_VALID_DURATION_S = 180
+CLOCK_MARGIN_S = 3.0
+MAX_NODES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +38,11 @@ class HederaConfig:
     """Sent as `x-api-key`, for commercial mirrors."""
     valid_duration_s: int = 120
     """How long a prepared transaction may be resubmitted."""
-    clock_margin_s: float = 3.0
+    clock_margin_s: float = CLOCK_MARGIN_S
     """How far valid start lies in the past, so that a node whose clock is behind accepts it at once."""
     mirror_margin_s: float = 3.0
     """Taken off the mirror's word on completeness: its replicas need not agree to the second."""
-    max_nodes: int = 3
+    max_nodes: int = MAX_NODES
     """A transaction is signed for this many nodes, drawn at random."""
     call_timeout_s: float = 5.0
     """Bound of one call to one node, and of one request to the mirror."""
@@ -65,5 +67,7 @@ class HederaConfig:
             raise LedgerConfigError(f"the network {self.network!r} is not a public one and needs nodes")
         if not 1 <= self.valid_duration_s <= _MAX_VALID_DURATION_S:
             raise LedgerConfigError(f"valid_duration_s must be 1 to {_MAX_VALID_DURATION_S}")
+        if not 0 <= self.clock_margin_s < self.valid_duration_s:
+            raise LedgerConfigError("clock_margin_s must not be negative, and below valid_duration_s")
         if not 0 < self.call_timeout_s <= self.submit_timeout_s:
             raise LedgerConfigError("call_timeout_s must be above 0 and not above submit_timeout_s")

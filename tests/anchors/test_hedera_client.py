@@ -229,7 +229,7 @@ def test_times_of_validity(ledger: HederaLedger) -> None:
     assert ledger.confirm(old, None).state is ConfirmationState.LAPSED
     early = ledger.prepare(b"early", time.time_ns() + 300 * NS)
     outcome = ledger.submit(early)
-    assert (outcome.status, outcome.code) == (SubmitStatus.RETRY, "INVALID_TRANSACTION_START")
+    assert (outcome.status, outcome.code) == (SubmitStatus.EARLY, "INVALID_TRANSACTION_START")
     assert early.valid_until_ns - early.valid_start_ns == 120 * NS
 
 
