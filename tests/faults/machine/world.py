@@ -15,8 +15,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.faults.machine.oracle import Oracle, Watcher
-
 from pipeline import kafka, topics
 from pipeline.authority import Authority
 from pipeline.local import kafka as local_kafka
@@ -24,6 +22,7 @@ from pipeline.local.process import stop
 from pipeline.settings import Settings
 from pipeline.trust import init_local, load_trust, trust_path
 from tests.faults.machine.ledger import Sent, Violation
+from tests.faults.machine.oracle import Oracle, Watcher
 from tests.faults.machine.seams import Seam
 from tests.faults.machine.workload import MIXES, Workload
 from tests.faults.machine.zygote import Worker, Zygote
@@ -308,6 +307,8 @@ class World:
                 if each.is_paused:
                     each.resume()
             time.sleep(0.05)
+        for each in list(self._workers.values()):
+            each.dump()
         self.tell("stalled", f"after {deadline_s:.0f} s: {waiting}; {self._states()}")
 
     def judge(self) -> list[Violation]:

@@ -6,6 +6,7 @@ The zygote makes no client and no thread, so that a fork of it is clean. Request
 
 import contextlib
 import ctypes
+import faulthandler
 import json
 import os
 import select
@@ -66,6 +67,10 @@ class Worker:
     def resume(self) -> None:
         """SIGCONT."""
         self.signal(signal.SIGCONT)
+
+    def dump(self) -> None:
+        """Let it write every thread's stack to its log, even if it hangs."""
+        self.signal(signal.SIGUSR1)
 
     def terminate(self, deadline_s: float = 30.0) -> int:
         """SIGTERM, and wait; raises TimeoutError when it does not leave."""
@@ -231,6 +236,7 @@ def _run(request: dict[str, Any]) -> None:
 
     # With the zygote it ends, however that ends (prctl(2), PR_SET_PDEATHSIG).
     ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
     if request["clock_step_s"]:
         _step_clock(request["clock_step_s"])
     if request["broken"]:
