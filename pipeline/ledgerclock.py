@@ -3,7 +3,7 @@
 A transaction is valid for a window that begins at a time which its author names. A clock that is hours behind
 signs what has expired already, one that is hours ahead signs what no node takes for hours. The public record
 tells better: it is complete up to a time that the ledger has passed. It may lag itself, so our own clock
-counts unless the record, or a node that says "not valid yet", shows it wrong by half a window.
+counts unless the record, or a node that says "not valid yet", shows it wrong by half a window or more.
 """
 
 import time
@@ -11,6 +11,8 @@ import time
 from pipeline.settings import PipelineError
 
 NS = 1_000_000_000
+LEAST_FAR_S = 10.0
+"""A mirror is some seconds behind its ledger even when all is well."""
 
 
 class WrongClockError(PipelineError):
@@ -22,7 +24,7 @@ class LedgerClock:
 
     def __init__(self, valid_s: float) -> None:
         """`valid_s` is how long a transaction is valid."""
-        self._far_ns = round(valid_s * NS / 2)
+        self._far_ns = round(max(LEAST_FAR_S, valid_s / 2) * NS)
         self._is_ahead = False
         self.note = ""
 

@@ -85,7 +85,7 @@ class Settings(BaseSettings):
     """HCS topic id; empty: the anchor stage creates one and remembers it."""
     ledger_call_timeout_s: float = 5.0
     """Bound of one call to one node, and of one request to the mirror."""
-    ledger_valid_s: int = Field(120, ge=1, le=180)
+    ledger_valid_s: int = Field(default=120, ge=1, le=180)
     """How long a signed anchor may be submitted; networks take no less than 15."""
     ledger_resubmit_s: float = 15.0
     """An anchor that a node took and no mirror shows after so long is submitted again, the same bytes."""

@@ -1,14 +1,9 @@
 """The ledger client: the same bytes placed once whatever happens, and no belief in what a mirror says."""
 
-import json
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import grpc
@@ -30,6 +25,7 @@ from anchors.hedera.config import HederaConfig
 from anchors.hedera.keys import create_operator_key
 from anchors.hedera.local.store import Store
 from anchors.ledger import ConfirmationState, Ledger, LedgerMessage, PreparedTransaction, SubmitStatus
+from tests.faults.machine.ledgerproxy import NodeCall, mirror_in_front, node_in_front
 
 MEMO = "hcs-27:0:60:0"
 NS = 1_000_000_000
@@ -51,59 +47,6 @@ def place(ledger: Ledger, message: bytes) -> PreparedTransaction:
     prepared = ledger.prepare(message, time.time_ns())
     assert ledger.submit(prepared).status is SubmitStatus.ACCEPTED
     return prepared
-
-
-@contextmanager
-def node_in_front(
-    address: str, behave: Callable[[Callable[[], bytes], grpc.ServicerContext], bytes]
-) -> Iterator[str]:
-    """A node that lets `behave` decide what to do with the call to the real one behind it."""
-    with grpc.insecure_channel(address) as channel:
-
-        class AnyCall(grpc.GenericRpcHandler):  # type: ignore[type-arg]
-            def service(self, handler_call_details: Any) -> Any:
-                forward = channel.unary_unary(handler_call_details.method, bytes, bytes)
-                return grpc.unary_unary_rpc_method_handler(
-                    lambda request, context: behave(lambda: forward(request, timeout=10), context)
-                )
-
-        server = grpc.server(ThreadPoolExecutor(4))
-        server.add_generic_rpc_handlers((AnyCall(),))
-        port = server.add_insecure_port("127.0.0.1:0")
-        server.start()
-        try:
-            yield f"127.0.0.1:{port}"
-        finally:
-            server.stop(None).wait()
-
-
-@contextmanager
-def mirror_in_front(url: str, alter: Callable[[str, Any], Any]) -> Iterator[str]:
-    """A mirror that alters the real one's answers; bytes are sent as they are, an int as a status."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            with urllib.request.urlopen(url + self.path, timeout=10) as response:
-                answer = alter(self.path, json.load(response))
-            status = answer if isinstance(answer, int) else 200
-            data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def test_a_message_is_confirmed_with_its_chain(ledger: HederaLedger) -> None:
@@ -135,11 +78,11 @@ def test_the_topic_is_ours_alone(ledger: HederaLedger, local_ledger: Any) -> Non
 def test_a_lost_reply_places_the_persisted_bytes_once(ledger: HederaLedger, local_ledger: Any) -> None:
     lost = threading.Event()
 
-    def drop_first_reply(forward: Callable[[], bytes], context: grpc.ServicerContext) -> bytes:
-        answer = forward()
+    def drop_first_reply(call: NodeCall) -> bytes:
+        answer = call.forward()
         if not lost.is_set():
             lost.set()
-            context.abort(grpc.StatusCode.UNAVAILABLE, "the reply is lost")
+            call.fail(grpc.StatusCode.UNAVAILABLE)
         return answer
 
     prepared = ledger.prepare(b"once", time.time_ns())
@@ -180,10 +123,8 @@ def test_a_node_that_was_down_is_used_at_once_when_it_is_back(local_ledger: Any,
     down = threading.Event()
     down.set()
 
-    def maybe(forward: Callable[[], bytes], context: grpc.ServicerContext) -> bytes:
-        if down.is_set():
-            context.abort(grpc.StatusCode.UNAVAILABLE, "down")
-        return forward()
+    def maybe(call: NodeCall) -> bytes:
+        return call.fail(grpc.StatusCode.UNAVAILABLE) if down.is_set() else call.forward()
 
     with node_in_front(local_ledger.grpc_address, maybe) as address:
         ledger = HederaLedger(replace(local_ledger.config, nodes={address: "0.0.3"}), topic_id)
@@ -199,7 +140,7 @@ def test_a_node_that_was_down_is_used_at_once_when_it_is_back(local_ledger: Any,
 @pytest.mark.parametrize("code", ["BUSY", "PLATFORM_NOT_ACTIVE", "INVALID_SIGNATURE", "INSUFFICIENT_TX_FEE"])
 def test_a_nodes_codes_become_outcomes(local_ledger: Any, topic_id: str, code: str) -> None:
     answer = TransactionResponse(nodeTransactionPrecheckCode=ResponseCode[code]).SerializeToString()
-    with node_in_front(local_ledger.grpc_address, lambda _forward, _context: answer) as address:
+    with node_in_front(local_ledger.grpc_address, lambda _call: answer) as address:
         ledger = HederaLedger(replace(local_ledger.config, nodes={address: "0.0.3"}), topic_id)
         outcome = ledger.submit(ledger.prepare(b"x", time.time_ns()))
         ledger.close()
@@ -210,7 +151,7 @@ def test_a_nodes_codes_become_outcomes(local_ledger: Any, topic_id: str, code: s
 def test_a_node_that_hangs_is_given_up(local_ledger: Any, topic_id: str) -> None:
     release = threading.Event()
 
-    def hang(_forward: Callable[[], bytes], _context: grpc.ServicerContext) -> bytes:
+    def hang(_call: NodeCall) -> bytes:
         release.wait(60)
         return b""
 

@@ -19,9 +19,9 @@ from pipeline.ledgers import ledger_access
 from pipeline.topics import CHECKPOINTS, EVENTS
 from pipeline.trust import load_trust, trust_path
 from schemas.note import CosignatureSigner
+from tests.faults.machine.ledgerproxy import mirror_in_front
 from tests.kit.cheating import Cheater, cheater, detail_of
 from tests.kit.deployment import wait_for
-from tests.pipeline.anchor_bench import mirror_in_front
 
 pytestmark = pytest.mark.timeout(180)
 

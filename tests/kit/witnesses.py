@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from schemas.note import CosignatureSigner, Ed25519Signer, Note, Signature, form
 from schemas.signing import SigningIdentity
 from schemas.tile import TILE_WIDTH
 from schemas.witnesspolicy import WitnessPolicy, parse_policy
+from tests.faults.machine.ledgerproxy import HttpReply, http_peer
 from tests.kit.deployment import wait_for
 
 LOG_SEED = bytes([77] * 32)
@@ -173,33 +173,12 @@ Reply = Callable[[bytes], tuple[int, str, bytes]]
 def answering(reply: Reply, headers: Mapping[str, str] | None = None) -> Iterator[str]:
     """A witness that answers as it pleases."""
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    def answer(_path: str, body: bytes) -> HttpReply:
+        status, content_type, data = reply(body)
+        return HttpReply(data, status, content_type, headers=headers or {})
 
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            status, content_type, data = reply(body)
-            self.send_response(status)
-            self.send_header("Content-Type", content_type)
-            self.send_header("Content-Length", str(len(data)))
-            for name, value in (headers or {}).items():
-                self.send_header(name, value)
-            self.end_headers()
-            with suppress(OSError):
-                self.wfile.write(data)
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with http_peer(answer) as url:
+        yield url
 
 
 @contextmanager

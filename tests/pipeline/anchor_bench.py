@@ -7,12 +7,10 @@ import signal
 import subprocess
 import sys
 import threading
-import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +23,12 @@ from pipeline import topics
 from pipeline.anchor import anchor
 from pipeline.ledgers import LedgerAccess, ledger_access
 from pipeline.settings import Settings
-from pipeline.shard import store_of
 from pipeline.stage import Health, Stop
-from pipeline.tilestore import sync_stores
-from pipeline.trust import init_local, load_trust, log_identity, operator_key_path, trust_path
+from pipeline.trust import init_local, load_trust, operator_key_path, trust_path
 from processors.merkle.tree import TreeBuilder
-from schemas.checkpoint import Checkpoint, sign_checkpoint
 from schemas.codec import CODEC
-from schemas.note import Ed25519Signer, format_note
 from tests.kit.deployment import Deployment, wait_for
+from tests.kit.epochlog import publish
 
 _names = itertools.count(1)
 
@@ -121,14 +116,7 @@ class Bench:
     def grow(self, leaves: int, text: str = "leaf") -> int:
         """Publish a larger epoch log, as the sealer does; returns its size."""
         entries = [f"{text} {self.tree.size + i}".encode() for i in range(leaves)]
-        tiles = [*self.tree.append(entries), *self.tree.edge()]
-        store = store_of(self.settings, (topics.CHECKPOINTS, 0))
-        store.put_many((item.tile.path, item.data) for item in tiles)
-        sync_stores([store])
-        size, root = self.tree.size, self.tree.root()
-        signer = Ed25519Signer.from_seed(self.settings.log_name, log_identity(self.settings).seed)
-        note = sign_checkpoint(Checkpoint(self.settings.log_name, size, root), [signer])
-        store.compare_and_set_checkpoint(store.read_checkpoint(), format_note(note))
+        size, root = publish(self.settings, self.tree, entries)
         self.roots[size] = root
         return size
 
@@ -237,33 +225,6 @@ class Bench:
             assert said["consensus_timestamp_ns"] == message.consensus_time_ns
             assert said["payer"] == message.payer
             assert said["root"] == self.roots[said["tree_size"]]
-
-
-@contextmanager
-def mirror_in_front(url: str, alter: Callable[[str, Any], Any]) -> Iterator[str]:
-    """A mirror that alters the real one's answers."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            with urllib.request.urlopen(url + self.path, timeout=10) as response:
-                data = json.dumps(alter(self.path, json.load(response))).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def count_sizes(anchors: list[AnchorMessage]) -> Counter[int]:

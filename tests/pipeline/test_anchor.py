@@ -21,8 +21,9 @@ from pipeline.shard import store_of
 from pipeline.trust import load_trust, trust_path
 from processors.merkle.tree import TreeBuilder
 from schemas.checkpoint import log_key, open_checkpoint
+from tests.faults.machine.ledgerproxy import mirror_in_front
 from tests.kit.deployment import Deployment, wait_for
-from tests.pipeline.anchor_bench import Bench, count_sizes, mirror_in_front
+from tests.pipeline.anchor_bench import Bench, count_sizes
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -19,6 +19,7 @@ from pipeline.trust import init_local, load_trust, log_identity, trust_path
 from schemas.note import Ed25519Signer, VerifierKey, parse_note
 from schemas.witnesspolicy import PolicyWitness, WitnessPolicy
 from tests.kit.deployment import Deployment, wait_for
+from tests.kit.epochlog import log_signer
 from tests.kit.witnesses import (
     TiledLog,
     WitnessProcess,
@@ -48,10 +49,6 @@ def processes(bench: Bench, tmp_path: Path) -> Iterator[dict[str, WitnessProcess
     yield made
     for each in made.values():
         each.kill()
-
-
-def log_signer(settings: Settings) -> Ed25519Signer:
-    return Ed25519Signer.from_seed(settings.log_name, log_identity(settings).seed)
 
 
 def with_witnesses(
