@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Protocol
 
 import structlog
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 
 from pipeline import metrics
 from pipeline.kafka import is_fatal
@@ -48,7 +48,7 @@ def run_sessions(stage: str, make: Callable[[], Session], health: Health, stop: 
         except (KafkaException, PipelineError, OSError) as error:
             if isinstance(error, SupersededError) or (isinstance(error, KafkaException) and is_fatal(error)):
                 raise
-            why = str(error) or type(error).__name__
+            why = _why(error)
             metrics.RECOVERIES.labels(stage).inc()
             log.warning("session failed, beginning anew", error=why)
             health.session_failed(why)
@@ -58,3 +58,11 @@ def run_sessions(stage: str, make: Callable[[], Session], health: Health, stop: 
         finally:
             with suppress(KafkaException):
                 session.close()
+
+
+def _why(error: Exception) -> str:
+    """Say it as an operator reads it: the client library's own errors are records, or have no text at all."""
+    cause = error.args[0] if error.args else None
+    if isinstance(cause, KafkaError):
+        return f"Kafka, {cause.name()}: {cause.str()}"
+    return str(error) or f"a call did not return in time ({type(error).__name__})"
