@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from pipeline import metrics
-from pipeline.faust_app import make_app
+from pipeline.faust_app import hears_kafka, make_app
 from pipeline.settings import PipelineError, Settings
 from pipeline.stage import Health, StageState, Stop, running_stage
 from pipeline.topics import ALERTS, FINDINGS, INTEGRITY, REJECTED
@@ -86,7 +86,7 @@ async def _watch(
         if worker.waits_s > ASSIGNMENT_TIMEOUT_S:
             message = f"no assignment came within {ASSIGNMENT_TIMEOUT_S:g} s"
             raise CorrelateError(message)
-        health.beat(StageState.STARTING if worker.waits_s else StageState.RUNNING, worker.detail())
+        health.beat(StageState.RUNNING if worker.is_ready else StageState.STARTING, worker.detail())
         if worker.take_progress():
             health.progressed()
         metrics.NOTICES_FOLDED.set(worker.correlator.held)
@@ -139,7 +139,14 @@ class CorrelateWorker:
             return "waiting for Kafka to take an alert"
         if self._unassigned_since is not None:
             return "waiting for an assignment"
+        if not self.is_ready:
+            return "Kafka does not answer"
         return f"{self._assigned} partitions, {self._published} alerts, {self.correlator.held} folded"
+
+    @property
+    def is_ready(self) -> bool:
+        """Tell whether there is an assignment and Kafka answers."""
+        return self._unassigned_since is None and hears_kafka(self.app)
 
     @property
     def waits_s(self) -> float:

@@ -83,6 +83,12 @@ def make_app(settings: Settings, stage: str, slot: int) -> "faust.App":
     )
 
 
+def hears_kafka(app: "faust.App") -> bool:
+    """Tell whether the group's coordinator answers; Faust itself goes on as if nothing had happened."""
+    client = app.consumer._thread._consumer  # type: ignore[attr-defined]  # noqa: SLF001 - Faust does not say
+    return client is not None and client._coordinator.coordinator_id is not None  # noqa: SLF001
+
+
 def _quieten() -> None:
     # A broker that is away is shown in the health file, not in a line per attempt.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
