@@ -21,6 +21,7 @@ from pipeline.clock import FleetClock
 from pipeline.devices import PartitionStates
 from pipeline.judging import judges
 from pipeline.membership import GroupMember
+from pipeline.patience import LeavingError
 from pipeline.recovery import Recovery
 from pipeline.registry import RegistryFollower
 from pipeline.sessions import run_sessions
@@ -67,8 +68,9 @@ class IngestSession:
             self._admin,
             store,
             transactional_id=f"{settings.log_name}.ingest.{slot}",
-            on_progress=lambda text: health.beat(StageState.RESTORING, text),
+            on_progress=self._restoring,
         )
+        self._stop = Stop()
         self._producer: TransactionalProducer | None = None
         self._states: dict[Partition, PartitionStates] = {}
         self._next_offsets: dict[Partition, int] = {}
@@ -80,6 +82,8 @@ class IngestSession:
 
     def run(self, stop: Stop) -> None:
         """Step until asked to stop; an assignment leads through recovery, a failure ends the session."""
+        self._stop = stop
+        self._store.mend()
         while not stop.requested:
             self.step()
             if self._member.changed:
@@ -159,9 +163,10 @@ class IngestSession:
             self._member.start_at({})
             return
         recovered = self._recovery.run(self._member)
-        self._registry.catch_up()
+        self._registry.catch_up(self._restoring)
         self._topic_ids = {topic: kafka.topic_id(self._admin, changelog_of(topic)) for topic in RAW_TOPICS}
-        for partition in recovered.next_offsets:
+        for number, partition in enumerate(recovered.next_offsets):
+            self._restoring(f"loading states, partition {number + 1} of {len(recovered.next_offsets)}")
             detectors = self._judges[partition[0]].detectors
             self._states[partition] = PartitionStates(partition, self._store, detectors)
         self._clock = self._new_clock(list(self._states))
@@ -183,6 +188,12 @@ class IngestSession:
 
     def _new_clock(self, partitions: list[Partition]) -> FleetClock:
         return FleetClock(partitions, self._settings.silence_after_s, self._settings.tick_interval_s)
+
+    def _restoring(self, detail: str) -> None:
+        """Say how far a recovery is; raises LeavingError when asked to leave: there is nothing to commit."""
+        self._health.beat(StageState.RESTORING, detail)
+        if self._stop.requested:
+            raise LeavingError("left before the recovery was done")
 
     def _drop_producer(self) -> None:
         if self._producer is not None:

@@ -77,6 +77,7 @@ class SealSession:
 
     def run(self, stop: Stop) -> None:
         """Step until asked to stop, then publish what is there; a failure ends the session."""
+        self._store.mend()
         while not stop.requested:
             self.step()
             if self._member.changed:

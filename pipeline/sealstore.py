@@ -9,15 +9,15 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
-
-from rocksdict import Options, Rdict, WriteBatch
 
 from pipeline.statestore import Partition
+from pipeline.workingcopy import WorkingCopy, empty_batch, end_of
 from processors.merkle.errors import TileMissingError
 from processors.merkle.reader import TiledTree
 from processors.merkle.tree import TileData, TreeBuilder
 from schemas.tile import ENTRIES, TILE_WIDTH, Tile, partial_tiles
+
+BUFFER_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,23 +32,29 @@ class TreeState:
 
 
 class SealStore:
-    """Working copies of many shards in one database; one process opens it at a time."""
+    """Working copies of many shards in one database; one process has it open at a time.
+
+    Whatever RocksDB raises comes as a WorkingCopyError, once and at each call until `mend`.
+    """
 
     def __init__(self, path: Path) -> None:
-        options = Options(raw_mode=True)
-        options.set_write_buffer_size(16 << 20)
-        self._db: Any = Rdict(str(path), options)
+        self._copy = WorkingCopy(path, buffer_bytes=BUFFER_BYTES)
+        self.mend = self._copy.mend
+        self.close = self._copy.close
 
     def state(self, partition: Partition) -> TreeState | None:
         """Return where a shard stands; None where nothing is kept."""
-        found = self._db.get(_prefix(partition) + b"state")
-        return TreeState(**json.loads(found)) if found else None
+        found = self._copy.get(_prefix(partition) + b"state")
+        try:
+            return TreeState(**json.loads(found)) if found else None
+        except (ValueError, TypeError) as error:
+            raise self._copy.damaged(f"the state of {partition[0]}[{partition[1]}]: {error}") from error
 
     def builder(self, partition: Partition, size: int) -> TreeBuilder:
         """Load the right edge of a tree of `size` leaves; raises MerkleError when it does not fit."""
         edge = {}
         for tile in partial_tiles(size):
-            data = self._db.get(_prefix(partition) + _edge_key(tile))
+            data = self._copy.get(_prefix(partition) + _edge_key(tile))
             if data is not None:
                 edge[tile] = data
         return TreeBuilder.from_edge(size, edge)
@@ -76,35 +82,27 @@ class SealStore:
 
     def read(self, partition: Partition, path: str) -> bytes | None:
         """Read a full tile by its path."""
-        found: bytes | None = self._db.get(_prefix(partition) + path.encode())
-        return found
+        return self._copy.get(_prefix(partition) + path.encode())
 
     def write(
         self, partition: Partition, state: TreeState, full: Iterable[TileData], edge: Iterable[TileData]
     ) -> None:
         """Store what a batch of leaves touched, and where the shard stands now."""
         prefix = _prefix(partition)
-        batch = WriteBatch(raw_mode=True)
+        batch = empty_batch()
         for item in full:
             batch.put(prefix + item.tile.path.encode(), item.data)
         for item in edge:
             batch.put(prefix + _edge_key(item.tile), item.data)
         batch.put(prefix + b"state", json.dumps(asdict(state)).encode())
-        self._db.write(batch)
+        self._copy.write(batch)
 
     def wipe(self, partition: Partition) -> None:
         """Forget a shard's working copy."""
         prefix = _prefix(partition)
-        batch = WriteBatch(raw_mode=True)
-        for key in self._db.keys(from_key=prefix):
-            if not key.startswith(prefix):
-                break
-            batch.delete(key)
-        self._db.write(batch)
-
-    def close(self) -> None:
-        """Release the database."""
-        self._db.close()
+        batch = empty_batch()
+        batch.delete_range(prefix, end_of(prefix))
+        self._copy.write(batch)
 
 
 class _WorkingTiles:

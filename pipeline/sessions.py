@@ -14,6 +14,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from pipeline import metrics
 from pipeline.kafka import is_fatal
+from pipeline.patience import LeavingError
 from pipeline.settings import PipelineError
 from pipeline.stage import Health, StageState, Stop
 
@@ -45,6 +46,8 @@ def run_sessions(stage: str, make: Callable[[], Session], health: Health, stop: 
         session = make()
         try:
             session.run(stop)
+        except LeavingError:
+            return
         except (KafkaException, PipelineError, OSError) as error:
             if isinstance(error, SupersededError) or (isinstance(error, KafkaException) and is_fatal(error)):
                 raise

@@ -1,82 +1,109 @@
 """Ingest's working copy of its state: RocksDB, disposable, restored from the changelog.
 
 Keys: `s/<topic>/<partition>/<device>` for a device's state, `p/<topic>/<partition>` for how far into the
-changelog it reaches. State and position change in one WriteBatch, after the transaction committed: a crash
-between the two leaves an older position, and the restore reads the rest again.
+changelog it reaches, `l/<topic>/<partition>` for the digest of the last record that was applied. State and
+position change in one WriteBatch, after the transaction committed: a crash between the two leaves an older
+position, and the restore reads the rest again.
 """
 
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from rocksdict import Options, Rdict, WriteBatch
+from blake3 import blake3
+
+from pipeline.workingcopy import WorkingCopy, empty_batch, end_of
 
 Partition = tuple[str, int]
 """Topic and partition number."""
+BUFFER_BYTES = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class ChangelogPosition:
-    """The next changelog offset to apply, in the topic of this Kafka id."""
+    """The next changelog offset to apply, in the topic of this Kafka id.
+
+    The record before it is the last that was applied: a position never passes markers that are no records.
+    """
 
     topic_id: str
     next_offset: int
 
 
 class StateStore:
-    """State of many source partitions in one database; one process opens it at a time."""
+    """State of many source partitions in one database; one process has it open at a time.
+
+    Whatever RocksDB raises comes as a WorkingCopyError, once and at each call until `mend`.
+    """
 
     def __init__(self, path: Path) -> None:
-        options = Options(raw_mode=True)
-        options.set_write_buffer_size(8 << 20)
-        # Typed as the union of all modes; raw mode deals in bytes only.
-        self._db: Any = Rdict(str(path), options)
+        self._copy = WorkingCopy(path, buffer_bytes=BUFFER_BYTES)
+        self.mend = self._copy.mend
+        self.close = self._copy.close
 
     def get(self, partition: Partition, key: bytes) -> bytes | None:
         """Read one device's state."""
-        found: bytes | None = self._db.get(_state_prefix(partition) + key)
-        return found
+        return self._copy.get(_state_prefix(partition) + key)
 
     def items(self, partition: Partition) -> Iterator[tuple[bytes, bytes]]:
         """Walk over all devices of a partition."""
         prefix = _state_prefix(partition)
-        for key, value in self._db.items(from_key=prefix):
-            if not key.startswith(prefix):
-                return
+        for key, value in self._copy.items(prefix):
             yield key[len(prefix) :], value
 
     def position(self, partition: Partition) -> ChangelogPosition | None:
         """How far the changelog of a partition has been applied; None where nothing was."""
-        found = self._db.get(_position_key(partition))
-        return ChangelogPosition(**json.loads(found)) if found else None
+        found = self._copy.get(_position_key(partition))
+        try:
+            return ChangelogPosition(**json.loads(found)) if found else None
+        except (ValueError, TypeError) as error:
+            raise self._copy.damaged(f"the position of {partition[0]}[{partition[1]}]: {error}") from error
+
+    def last_digest(self, partition: Partition) -> bytes | None:
+        """`record_digest` of the record before the position; None where nothing was applied."""
+        return self._copy.get(_last_key(partition))
 
     def write(
         self,
         updates: Iterable[tuple[Partition, bytes, bytes]],
         positions: dict[Partition, ChangelogPosition],
     ) -> None:
-        """Apply state and positions together."""
-        batch = WriteBatch(raw_mode=True)
+        """Apply state and positions together; updates in changelog order within each partition."""
+        batch = empty_batch()
+        last: dict[Partition, tuple[bytes, bytes]] = {}
+        prefixes: dict[Partition, bytes] = {}
         for partition, key, value in updates:
-            batch.put(_state_prefix(partition) + key, value)
+            prefix = prefixes.get(partition) or prefixes.setdefault(partition, _state_prefix(partition))
+            batch.put(prefix + key, value)
+            last[partition] = key, value
         for partition, position in positions.items():
             text = json.dumps({"topic_id": position.topic_id, "next_offset": position.next_offset})
             batch.put(_position_key(partition), text.encode())
-        self._db.write(batch)
+            if partition in last:
+                batch.put(_last_key(partition), record_digest(*last[partition]))
+            else:
+                batch.delete(_last_key(partition))
+        self._copy.write(batch)
+
+    def restoring(self) -> AbstractContextManager[None]:
+        """Surround many writes that can be done again: they go without a log, in larger pieces."""
+        return self._copy.bulk()
 
     def wipe(self, partition: Partition) -> None:
         """Forget a partition: its changelog is not the one that this state came from."""
-        batch = WriteBatch(raw_mode=True)
-        for key, _value in self.items(partition):
-            batch.delete(_state_prefix(partition) + key)
+        batch = empty_batch()
+        prefix = _state_prefix(partition)
+        batch.delete_range(prefix, end_of(prefix))
         batch.delete(_position_key(partition))
-        self._db.write(batch)
+        batch.delete(_last_key(partition))
+        self._copy.write(batch)
 
-    def close(self) -> None:
-        """Release the database."""
-        self._db.close()
+
+def record_digest(key: bytes, value: bytes) -> bytes:
+    """Digest of a changelog record, by which it is known again."""
+    return blake3(len(key).to_bytes(4, "big") + key + value).digest(16)
 
 
 def _state_prefix(partition: Partition) -> bytes:
@@ -85,3 +112,7 @@ def _state_prefix(partition: Partition) -> bytes:
 
 def _position_key(partition: Partition) -> bytes:
     return f"p/{partition[0]}/{partition[1]}".encode()
+
+
+def _last_key(partition: Partition) -> bytes:
+    return f"l/{partition[0]}/{partition[1]}".encode()
