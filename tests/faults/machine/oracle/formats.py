@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,7 @@ def finding_id(rule: str, device: str, cause: str) -> bytes:
     return blake3(b"".join(part(text.encode()) for text in (rule, device, cause))).digest(length=16)
 
 
+@lru_cache(10_000)
 def partition_of(key: bytes, partitions: int) -> int:
     """murmur2 as Kafka's Java client computes it, sign bit cleared, modulo the partitions."""
     mixer, mask = 0x5BD1E995, 0xFFFFFFFF
