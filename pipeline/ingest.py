@@ -214,6 +214,10 @@ class IngestSession:
         if not self._member.has_joined:
             self._health.beat(StageState.STARTING, "waiting for an assignment")
             return
+        if self._member.changed:
+            # An assignment without its states is not yet work.
+            self._health.beat(StageState.RESTORING, f"assigned {len(self._member.assigned)} partitions")
+            return
         stale = "" if fresh or self._producer is None else "; the registry view is STALE"
         self._health.beat(StageState.RUNNING, f"{len(self._member.assigned)} partitions{stale}")
 

@@ -209,6 +209,9 @@ class SealSession:
         if not self._member.has_joined:
             self._health.beat(StageState.STARTING, "waiting for an assignment")
             return
+        if self._member.changed:
+            self._health.beat(StageState.RESTORING, f"assigned {len(self._member.assigned)} shards")
+            return
         detail = f"{len(self._shards)} shards"
         if self.stopped:
             detail = f"{len(self.stopped)} shards STOPPED: {next(iter(self.stopped.values()))}"
