@@ -1,4 +1,4 @@
-"""`attestream topics apply|check`: the topics on a Kafka cluster against the product's table."""
+"""`attestream topics apply|check|set-offset`: the topics on a cluster, and where ingest goes on in them."""
 
 from typing import Annotated
 
@@ -18,6 +18,7 @@ def register(app: typer.Typer) -> None:
     topics.callback()(_topics)
     topics.command(name="apply")(apply)
     topics.command(name="check")(check)
+    topics.command(name="set-offset")(set_offset)
     app.add_typer(topics, name="topics")
 
 
@@ -70,3 +71,32 @@ def check(
     if problems:
         raise typer.Exit(1)
     print(f"{len(table.TOPICS)} topics as they should be")
+
+
+def set_offset(
+    topic: Annotated[str, typer.Argument(help="A raw topic, such as device.telemetry.raw.")],
+    partition: Annotated[int, typer.Argument(min=0)],
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    data_dir: DataDir = None,
+    bootstrap_servers: BootstrapServers = None,
+    command_config: CommandConfig = None,
+    client_settings: ClientSetting = None,
+) -> None:
+    """Let ingest go on behind its last verdict in a raw partition; stop ingest first."""
+    from pipeline import setoffset
+
+    settings = settings_from(data_dir, bootstrap_servers, command_config, client_settings)
+    place = (topic, partition)
+    found = setoffset.standing(settings, place)
+    committed = "no committed offset" if found.committed is None else f"committed {found.committed:,}"
+    judged = "no verdict" if found.judged_to is None else f"judged up to {found.judged_to:,}"
+    print(f"{topic}[{partition}]: {committed}, {judged}, holds {found.start:,} to {found.end:,}")
+    if found.is_another_topic:
+        print("Verdicts reach beyond its end: it was made anew or cut off, and is judged from its start.")
+    if found.gone:
+        print(f"{found.gone:,} offsets are gone and get no verdict.")
+    if not yes:
+        typer.confirm(f"Let ingest go on at {found.next_offset:,}?", abort=True)
+    setoffset.set_offset(settings, place, found.next_offset)
+    print(f"ingest goes on at {found.next_offset:,}: start it again")

@@ -1,0 +1,147 @@
+"""Where ingest goes on in a raw partition, set by an operator: where offsets expired or records are gone.
+
+Each raw record has one verdict, whose header `source` names it, written in one transaction with the offset
+that ingest commits. So the last verdict says where ingest stands, also when its group has forgotten.
+"""
+
+import time
+from dataclasses import dataclass
+
+from confluent_kafka import (
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+)
+
+from pipeline import kafka
+from pipeline.kafka import CALL_TIMEOUT_S
+from pipeline.settings import PipelineError, Settings, UsageError
+from pipeline.statestore import Partition
+from pipeline.topics import EVENTS, RAW_TOPICS, REJECTED
+
+FIRST_LOOK = 10_000
+RETRY_S = 0.5
+
+
+class OffsetError(PipelineError):
+    """The group's offset could not be set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What is known of ingest's place in one raw partition; offsets are next offsets, None where unknown."""
+
+    place: Partition
+    committed: int | None
+    judged_to: int | None
+    """One past the last record that has a verdict."""
+    start: int
+    end: int
+
+    @property
+    def is_another_topic(self) -> bool:
+        """Tell whether verdicts reach beyond the topic's end: it was made anew, or cut off."""
+        return self.judged_to is not None and self.judged_to > self.end
+
+    @property
+    def next_offset(self) -> int:
+        """Return where to go on: behind the last verdict, or where the topic begins now."""
+        if self.judged_to is None or self.is_another_topic:
+            return self.start
+        return max(self.start, self.judged_to)
+
+    @property
+    def gone(self) -> int:
+        """Count the offsets that will never get a verdict, because their records are gone."""
+        return 0 if self.judged_to is None else max(0, self.start - self.judged_to)
+
+
+def standing(settings: Settings, place: Partition) -> Standing:
+    """Find out where ingest stands; raises UsageError for a place that is no partition of a raw topic."""
+    topic, number = place
+    if topic not in RAW_TOPICS:
+        raise UsageError(f"{topic} is no raw topic: there are {', '.join(RAW_TOPICS)}")
+    admin = kafka.admin(settings)
+    if number not in admin.list_topics(topic, timeout=CALL_TIMEOUT_S).topics[topic].partitions:
+        raise UsageError(f"{topic} has no partition {number}")
+    group = ConsumerGroupTopicPartitions(_group(settings), [TopicPartition(topic, number)])
+    asked = admin.list_consumer_group_offsets([group], request_timeout=CALL_TIMEOUT_S)
+    found = asked[group.group_id].result(CALL_TIMEOUT_S).topic_partitions[0]
+    verdicts = [_last_verdict(settings, output, place) for output in (EVENTS, REJECTED)]
+    judged = [offset for offset in verdicts if offset is not None]
+    return Standing(
+        place,
+        found.offset if found.offset >= 0 else None,
+        max(judged) + 1 if judged else None,
+        kafka.start_offsets(admin, [place])[place],
+        kafka.end_offsets(admin, [place])[place],
+    )
+
+
+def set_offset(settings: Settings, place: Partition, next_offset: int) -> None:
+    """Let ingest go on at an offset; waits until the group has let its last worker go.
+
+    Raises OffsetError where one stays, KafkaException when nobody answers.
+    """
+    admin = kafka.admin(settings)
+    wanted = ConsumerGroupTopicPartitions(_group(settings), [TopicPartition(*place, next_offset)])
+    deadline = time.monotonic() + settings.session_timeout_s + CALL_TIMEOUT_S
+    while True:
+        asked = admin.alter_consumer_group_offsets([wanted], request_timeout=CALL_TIMEOUT_S)
+        error = asked[wanted.group_id].result(CALL_TIMEOUT_S).topic_partitions[0].error
+        if error is None:
+            return
+        if time.monotonic() > deadline:
+            raise OffsetError(
+                f"{_group(settings)}: is every ingest worker stopped? Kafka says: {error.str()}"
+            )
+        time.sleep(RETRY_S)
+
+
+def _group(settings: Settings) -> str:
+    return f"{settings.log_name}.ingest"
+
+
+def _last_verdict(settings: Settings, output: str, place: Partition) -> int | None:
+    """Return the offset of the last record of a raw partition that has a verdict in `output`."""
+    admin = kafka.admin(settings)
+    partition = (output, place[1])
+    start = kafka.start_offsets(admin, [partition])[partition]
+    end = kafka.end_offsets(admin, [partition])[partition]
+    size = FIRST_LOOK
+    while True:
+        first = max(start, end - size)
+        found = _newest_source(settings, partition, first, place)
+        if found is not None or first == start:
+            return found
+        size *= 10
+
+
+def _newest_source(settings: Settings, partition: Partition, first: int, place: Partition) -> int | None:
+    """Read an output partition from an offset to its end, as committed, for the newest source."""
+    wanted = f"{place[0]}/{place[1]}/".encode()
+    newest: int | None = None
+    reader = kafka.consumer(
+        settings,
+        f"{settings.log_name}.standing",
+        **{"enable.partition.eof": True, "auto.offset.reset": "earliest"},
+    )
+    try:
+        reader.assign([TopicPartition(*partition, first)])
+        moved_at = time.monotonic()
+        while True:
+            for message in reader.consume(FIRST_LOOK, 0.2):
+                error, moved_at = message.error(), time.monotonic()
+                if error is None:
+                    source = dict(kafka.to_record(message).headers).get("source") or b""
+                    if source.startswith(wanted):
+                        newest = int(source.removeprefix(wanted))
+                elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - the public name of the code
+                    return newest
+                else:
+                    raise KafkaException(error)
+            if time.monotonic() - moved_at > CALL_TIMEOUT_S:
+                raise kafka.KafkaReadError(f"{partition[0]}[{partition[1]}]: nothing arrives")
+    finally:
+        reader.close()
