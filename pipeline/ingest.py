@@ -20,6 +20,7 @@ from pipeline import kafka, metrics, outputs, registry_report
 from pipeline.clock import FleetClock
 from pipeline.devices import PartitionStates
 from pipeline.judging import judges
+from pipeline.lag import Lag
 from pipeline.membership import GroupMember
 from pipeline.patience import LeavingError
 from pipeline.recovery import Recovery
@@ -77,6 +78,7 @@ class IngestSession:
         self._topic_ids: dict[str, str] = {}
         self._clock = self._new_clock([])
         self._ticked_at = 0.0
+        self._lag = Lag("ingest")
 
     # ---- the story -------------------------------------------------------------------------------------
 
@@ -106,6 +108,7 @@ class IngestSession:
         if outcomes:
             self._write(self._producer, outcomes)
             metrics.BATCH_SECONDS.observe(time.monotonic() - started)
+            self._health.progressed()
 
     def _tick(self, outcomes: dict[Partition, Outcome]) -> None:
         """Let time alone speak, twice a second: silence, and entries that the registry ignored."""
@@ -209,7 +212,7 @@ class IngestSession:
 
     def _beat(self) -> None:
         fresh = self._registry.is_fresh()
-        metrics.REGISTRY_FRESH.set(fresh)
+        metrics.REGISTRY_FRESH.set(fresh or self._producer is None)  # who judges nothing needs no view
         metrics.REGISTRY_OFFSET.set(self._registry.table.offset)
         if not self._member.has_joined:
             self._health.beat(StageState.STARTING, "waiting for an assignment")
@@ -218,6 +221,7 @@ class IngestSession:
             # An assignment without its states is not yet work.
             self._health.beat(StageState.RESTORING, f"assigned {len(self._member.assigned)} partitions")
             return
+        self._lag.look(self._member, self._next_offsets)
         stale = "" if fresh or self._producer is None else "; the registry view is STALE"
         self._health.beat(StageState.RUNNING, f"{len(self._member.assigned)} partitions{stale}")
 

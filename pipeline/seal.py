@@ -20,6 +20,7 @@ import structlog
 
 from pipeline import kafka, metrics
 from pipeline.kafka import CALL_TIMEOUT_S
+from pipeline.lag import Lag
 from pipeline.membership import GroupMember
 from pipeline.sealstore import SealStore
 from pipeline.sessions import SupersededError, run_sessions
@@ -72,6 +73,7 @@ class SealSession:
         """Shards that disagree with their topic, and why."""
         self._published_at = self._recorded_at = self._cleaned_at = time.monotonic()
         self._listed: bytes | None = None
+        self._lag = Lag("seal")
 
     # ---- the story -------------------------------------------------------------------------------------
 
@@ -127,6 +129,8 @@ class SealSession:
                 # Another sealer published: one of us is a zombie, and whoever is assigned goes on from there.
                 raise SupersededError(str(error)) from error
             metrics.CHECKPOINTS.labels(shard.partition[0]).inc()
+        if dirty:
+            self._health.progressed()
 
     def _record(self) -> None:
         """Append each changed shard's checkpoint to `log.checkpoints`; a repeat there harms nobody."""
@@ -212,6 +216,7 @@ class SealSession:
         if self._member.changed:
             self._health.beat(StageState.RESTORING, f"assigned {len(self._member.assigned)} shards")
             return
+        self._lag.look(self._member, {place: shard.next_offset for place, shard in self._shards.items()})
         detail = f"{len(self._shards)} shards"
         if self.stopped:
             detail = f"{len(self.stopped)} shards STOPPED: {next(iter(self.stopped.values()))}"
