@@ -5,7 +5,7 @@ from typing import Any
 
 from pipeline.statestore import Partition, StateStore
 from processors.judge import Detectors
-from processors.state import DeviceState, decode_state
+from processors.state import DeviceState, decode_state, last_append_if_due
 
 MAX_CACHED = 50_000
 """States kept decoded per partition; the rest is read from RocksDB when its device speaks."""
@@ -22,9 +22,9 @@ class PartitionStates:
         self.last_append_ms: dict[str, int] = {}
         """Of each device that is due to speak again: not of those already reported silent."""
         for key, value in store.items(partition):
-            state, _detectors = decode_state(value)
-            if state.last_append_ms and not state.silent_since_ms:
-                self.last_append_ms[key.decode()] = state.last_append_ms
+            last_append_ms = last_append_if_due(value)
+            if last_append_ms:
+                self.last_append_ms[key.decode()] = last_append_ms
 
     def state_of(self, device_id: str) -> DeviceState:
         """Return a device's state, from the cache, the store, or new."""

@@ -26,7 +26,7 @@ from pipeline.topics import changelog_of
 
 log = structlog.get_logger()
 
-READ_BATCH = 5000
+READ_BATCH = 2000
 WAIT_S = 0.1
 STALL_S = 60.0
 """A restore that makes no progress for so long gives up; the caller tries again from the start."""

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processors.state import REMEMBERED, DeviceState, RememberedSequences, decode_state
+from processors.state import REMEMBERED, DeviceState, RememberedSequences, decode_state, last_append_if_due
 from schemas.errors import CodecError
 
 LONG = st.integers(0, 2**62)
@@ -55,3 +55,25 @@ def test_a_state_cut_short_is_an_error_not_a_smaller_state() -> None:
     for size in range(len(value)):
         with pytest.raises(CodecError):
             decode_state(value[:size])
+
+
+@given(
+    boot=st.integers(0, 2**63 - 1),
+    sequence=st.integers(0, 2**63 - 1),
+    last_append_ms=st.integers(0, 2**63 - 1),
+    silent_since_ms=st.one_of(st.just(0), st.integers(0, 2**63 - 1)),
+    detectors=st.binary(max_size=20),
+)
+def test_when_a_device_is_due_is_what_its_whole_state_says(
+    boot: int, sequence: int, last_append_ms: int, silent_since_ms: int, detectors: bytes
+) -> None:
+    value = DeviceState(None, boot, sequence, last_append_ms, silent_since_ms).encode(detectors)
+    decoded, _ = decode_state(value)
+    assert last_append_if_due(value) == (0 if decoded.silent_since_ms else decoded.last_append_ms)
+
+
+def test_a_state_cut_short_in_its_front_is_an_error_too() -> None:
+    value = DeviceState(None, 1, 2, 3).encode(b"detectors")
+    for size in range(len(value) - len(b"detectors") - 2):
+        with pytest.raises(CodecError):
+            last_append_if_due(value[:size])

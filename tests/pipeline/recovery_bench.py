@@ -1,0 +1,244 @@
+"""How long a killed worker is missed, and how fast states are restored.
+
+PYTHONPATH=. .venv/bin/python -m tests.pipeline.recovery_bench [--devices 1000000] [--kills 5]
+
+(a) A local stack under load, ingest and seal killed in turn: from SIGKILL, the supervisor's pause included,
+    to the next committed batch, and to the next published checkpoint.
+(b) A changelog of so many devices as ingest writes it, 64 remembered sequences and detectors each, and a
+    worker with an empty RocksDB: from its start until it runs, and the rate of the restore itself.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import random
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from pipeline import kafka, topics
+from pipeline.authority import Authority
+from pipeline.local.kafka import running_kafka
+from pipeline.local.stack import LocalStack
+from pipeline.local.status import read_status
+from pipeline.settings import Settings
+from pipeline.shard import store_of
+from pipeline.trust import init_local
+from processors.detect import DetectConfig, TelemetryDetectors
+from processors.state import REMEMBERED, DeviceState
+from schemas.partition import partition_of
+from tests.kit.deployment import Deployment
+
+CHANGELOG = topics.changelog_of(topics.TELEMETRY_RAW)
+CODES = (147842, 150456, 151562, 150017, 150018)
+RECORDS_A_TRANSACTION = 2000
+LOAD_DEVICES, LOAD_BATCH, LOAD_PAUSE_S = 50, 50, 0.05
+POLL_S = 0.005
+DEADLINE_S = 300.0
+
+
+# ---- (a) from kill to the next result ----------------------------------------------------------------------
+
+
+@contextmanager
+def load(deployment: Deployment) -> Iterator[None]:
+    """About 1,000 events a second, signed beforehand no longer than needed."""
+    devices = [deployment.enroll() for _ in range(LOAD_DEVICES)]
+    over = threading.Event()
+
+    def body() -> None:
+        for device in itertools.cycle(devices):
+            if over.wait(LOAD_PAUSE_S):
+                return
+            for _ in range(LOAD_BATCH):
+                deployment.producer.produce(
+                    topics.TELEMETRY_RAW,
+                    key=device.did.encode(),
+                    value=device.telemetry(),
+                    partition=partition_of(device.did.encode(), deployment.settings.partitions),
+                )
+            deployment.producer.poll(0)
+
+    thread = threading.Thread(target=body)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        deployment.producer.flush(30)
+
+
+def committed(admin: AdminClient, settings: Settings) -> int:
+    """Source offsets of all partitions that ingest has committed, added up."""
+    group = f"{settings.log_name}.ingest"
+    answer = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])
+    return sum(place.offset for place in answer[group].result(20).topic_partitions if place.offset > 0)
+
+
+def published(settings: Settings) -> list[bytes | None]:
+    """The checkpoints of the accepted events."""
+    return [store_of(settings, (topics.EVENTS, p)).read_checkpoint() for p in range(settings.partitions)]
+
+
+def from_kill(settings: Settings, stage: str, look: Callable[[], object]) -> float:
+    """Kill a stage at a random moment of its work; seconds until `look` sees something new."""
+    wait_until(lambda: read_status(settings.data_dir).process(stage).ready, f"{stage} is ready")
+    before = look()
+    wait_until(lambda: look() != before, f"{stage} works")
+    time.sleep(random.uniform(0.5, 1.5))
+    pid = read_status(settings.data_dir).process(stage).pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    began_s, before = time.monotonic(), look()
+    wait_until(lambda: look() != before, f"{stage} works again")
+    return time.monotonic() - began_s
+
+
+def wait_until(is_so: Callable[[], bool], what: str) -> None:
+    until = time.monotonic() + DEADLINE_S
+    while not is_so():
+        if time.monotonic() > until:
+            raise SystemExit(f"not within {DEADLINE_S:.0f} s: {what}")
+        time.sleep(POLL_S)
+
+
+def bench_kills(folder: Path, kills: int) -> None:
+    settings = Settings(data_dir=folder, partitions=4, silence_after_s=86400)
+    with LocalStack(settings, stages=("ingest", "seal")):
+        deployment = Deployment(settings, Authority(settings))
+        admin = kafka.admin(settings)
+        with load(deployment):
+            for stage, what, look in (
+                ("ingest", "committed batch", lambda: committed(admin, settings)),
+                ("seal", "published checkpoint", lambda: published(settings)),
+            ):
+                seconds = [from_kill(settings, stage, look) for _ in range(kills)]
+                shown = ", ".join(f"{each:.2f}" for each in sorted(seconds))
+                print(
+                    f"{stage}: from SIGKILL to the next {what}: median {statistics.median(seconds):.2f} s, "
+                    f"most {max(seconds):.2f} s ({shown})",
+                    flush=True,
+                )
+        deployment.authority.close()
+
+
+# ---- (b) restoring many states -----------------------------------------------------------------------------
+
+
+def state_values(count: int) -> Iterator[tuple[bytes, bytes]]:
+    """Device ids and states as ingest keeps them after long work: all 64 sequences, five signals."""
+    detectors = TelemetryDetectors(DetectConfig.default())
+    warm = detectors.new()
+    for code in CODES:
+        warm.add(code)
+    dumped = detectors.dump(warm)
+    chance = random.Random(1)
+    for number in range(count):
+        state = DeviceState(None, 1, 1000 + number, 1_700_000_000_000 + number)
+        state.remembered._packed[:] = chance.randbytes(REMEMBERED * 32)
+        yield f"did:key:z6Mk{number:044d}".encode(), state.encode(dumped)
+
+
+def write_changelog(settings: Settings, count: int) -> int:
+    """Write the states as ingest does, in transactions; returns the bytes."""
+    producer = kafka.producer(
+        settings, **{"transactional.id": "bench", "queue.buffering.max.kbytes": 200_000, "linger.ms": 50}
+    )
+    producer.init_transactions(30)
+    size = 0
+    states = state_values(count)
+    while batch := list(itertools.islice(states, RECORDS_A_TRANSACTION)):
+        producer.begin_transaction()
+        for key, value in batch:
+            producer.produce(CHANGELOG, value, key, partition_of(key, settings.partitions))
+            size += len(key) + len(value)
+        producer.commit_transaction(60)
+    return size
+
+
+def commit_beginnings(settings: Settings) -> None:
+    """What a group has that has worked before: a committed offset for each raw partition."""
+    group = kafka.consumer(settings, f"{settings.log_name}.ingest")
+    places = [TopicPartition(topic, p, 0) for topic in topics.RAW_TOPICS for p in range(settings.partitions)]
+    group.commit(offsets=places, asynchronous=False)
+    group.close()
+
+
+def restore(settings: Settings) -> tuple[float, str]:
+    """Start a worker with an empty RocksDB; seconds until it runs, and its own line about the restore."""
+    health, log = settings.data_dir / "run" / "ingest.health.json", settings.data_dir / "ingest.log"
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("ATTESTREAM_")},
+        "ATTESTREAM_DATA_DIR": str(settings.data_dir),
+        "ATTESTREAM_LOG_NAME": settings.log_name,
+        "ATTESTREAM_BOOTSTRAP_SERVERS": settings.bootstrap_servers,
+        "ATTESTREAM_PARTITIONS": str(settings.partitions),
+        "ATTESTREAM_SILENCE_AFTER_S": str(settings.silence_after_s),
+    }
+    began_s, shown = time.monotonic(), ""
+    with log.open("wb") as stderr:
+        worker = subprocess.Popen(
+            [sys.executable, "-P", "-m", "pipeline.cli.main", "run", "ingest"], env=environment, stderr=stderr
+        )
+    try:
+        while True:
+            time.sleep(0.25)
+            found = json.loads(health.read_text()) if health.exists() else {"state": "", "detail": ""}
+            seconds = time.monotonic() - began_s
+            if found["state"] == "running":
+                break
+            if worker.poll() is not None or seconds > 2 * DEADLINE_S:
+                raise SystemExit(f"the worker does not come to run:\n{log.read_text()[-2000:]}")
+            if found["detail"] != shown and round(seconds / 0.25) % 12 == 0:
+                shown = found["detail"]
+                rss_mib = int(Path(f"/proc/{worker.pid}/statm").read_text().split()[1]) * 4 // 1024
+                print(f"  {seconds:5.1f} s  {shown}  [{rss_mib} MiB]", flush=True)
+    finally:
+        worker.terminate()
+        worker.wait(30)
+    lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+    done = next(line for line in lines if line["event"] == "state restored")
+    rate = done["states"] / done["seconds"]
+    return seconds, f"{done['states']:,} states in {done['seconds']:.1f} s, {rate:,.0f} a second"
+
+
+def bench_restore(folder: Path, devices: int) -> None:
+    with running_kafka(folder / "kafka") as bootstrap:
+        settings = Settings(data_dir=folder / "data", bootstrap_servers=bootstrap, silence_after_s=86400)
+        topics.apply(kafka.admin(settings), settings)
+        init_local(settings)
+        began_s = time.monotonic()
+        size = write_changelog(settings, devices)
+        commit_beginnings(settings)
+        wrote_s = time.monotonic() - began_s
+        print(f"wrote {devices:,} states, {size / devices:,.0f} bytes each, in {wrote_s:.0f} s", flush=True)
+        seconds, line = restore(settings)
+        print(f"restored {line}; from the start of the process until it runs {seconds:.1f} s")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--devices", type=int, default=1_000_000, help="0 leaves (b) out")
+    parser.add_argument("--kills", type=int, default=5, help="0 leaves (a) out")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="recovery-bench-") as folder:
+        if arguments.kills:
+            bench_kills(Path(folder) / "kills", arguments.kills)
+        if arguments.devices:
+            bench_restore(Path(folder) / "restore", arguments.devices)
+
+
+if __name__ == "__main__":
+    main()
