@@ -1,6 +1,6 @@
 """The states of one raw topic-partition: a cache over the store, valid only between commits."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from pipeline.statestore import Partition, StateStore
@@ -10,18 +10,29 @@ from processors.state import DeviceState, decode_state, last_append_if_due
 MAX_CACHED = 50_000
 """States kept decoded per partition; the rest is read from RocksDB when its device speaks."""
 
+PROGRESS_EVERY = 5000
+"""States read between two signs of life while a partition is taken up."""
+
 
 class PartitionStates:
     """Device states of one partition; `touch` marks what the next commit must carry."""
 
-    def __init__(self, partition: Partition, store: StateStore, detectors: Detectors) -> None:
+    def __init__(
+        self,
+        partition: Partition,
+        store: StateStore,
+        detectors: Detectors,
+        on_progress: Callable[[int], None] = lambda _devices: None,
+    ) -> None:
         self.partition = partition
         self._store, self._detectors = store, detectors
         self._cache: dict[str, DeviceState] = {}
         self._touched: dict[str, DeviceState] = {}
         self.last_append_ms: dict[str, int] = {}
         """Of each device that is due to speak again: not of those already reported silent."""
-        for key, value in store.items(partition):
+        for number, (key, value) in enumerate(store.items(partition)):
+            if number % PROGRESS_EVERY == 0:
+                on_progress(number)
             last_append_ms = last_append_if_due(value)
             if last_append_ms:
                 self.last_append_ms[key.decode()] = last_append_ms

@@ -169,9 +169,13 @@ class IngestSession:
         self._registry.catch_up(self._restoring)
         self._topic_ids = {topic: kafka.topic_id(self._admin, changelog_of(topic)) for topic in RAW_TOPICS}
         for number, partition in enumerate(recovered.next_offsets):
-            self._restoring(f"loading states, partition {number + 1} of {len(recovered.next_offsets)}")
-            detectors = self._judges[partition[0]].detectors
-            self._states[partition] = PartitionStates(partition, self._store, detectors)
+            where = f"loading states, partition {number + 1} of {len(recovered.next_offsets)}"
+            self._states[partition] = PartitionStates(
+                partition,
+                self._store,
+                self._judges[partition[0]].detectors,
+                lambda devices, where=where: self._restoring(f"{where}: {devices:,} devices"),  # type: ignore[misc]
+            )
         self._clock = self._new_clock(list(self._states))
         self._producer, self._next_offsets = recovered.producer, recovered.next_offsets
         log.info("recovered", partitions=len(self._states), next_offsets=sum(self._next_offsets.values()))
