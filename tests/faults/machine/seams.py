@@ -89,6 +89,10 @@ def install(stage: str, wanted: Sequence[Seam]) -> None:
         _wrap_ingest(seams)
     elif stage == "seal":
         _wrap_seal(seams)
+    elif stage == "anchor":
+        from tests.faults.machine.ledgers.seams import wrap_anchor
+
+        wrap_anchor(seams.passing)
     _wrap_producers(stage, seams)
 
 

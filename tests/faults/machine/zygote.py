@@ -85,9 +85,15 @@ class Zygote:
     """The machine's side: a context manager, to be used from any thread."""
 
     def __init__(
-        self, stages: Sequence[str] = STAGES, *, environment: Mapping[str, str] | None = None
+        self,
+        stages: Sequence[str] = STAGES,
+        *,
+        preload: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
     ) -> None:
-        self._stages, self._environment = stages, environment or {}
+        """`preload` names modules that the stages would import later, when they are first needed."""
+        self._modules = [*(f"pipeline.{stage}" for stage in stages), *preload]
+        self._environment = environment or {}
         self._lock = threading.Lock()
         self._workers: dict[int, Worker] = {}
         self._forked: list[int] = []
@@ -96,7 +102,7 @@ class Zygote:
     def __enter__(self) -> Self:
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("ATTESTREAM_", "KAFKA_"))}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.machine.zygote", str(os.getpid()), *self._stages],
+            [sys.executable, "-m", "tests.faults.machine.zygote", str(os.getpid()), *self._modules],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**clean, **self._environment},
@@ -164,10 +170,10 @@ class Zygote:
 # ---- the process itself ------------------------------------------------------------------------------------
 
 
-def serve(owner: int, stages: Sequence[str]) -> None:
+def serve(owner: int, modules: Sequence[str]) -> None:
     """Fork on request, reap, and end with the owner."""
-    for stage in stages:
-        import_module(f"pipeline.{stage}")
+    for module in modules:
+        import_module(module)
     if threading.active_count() != 1:
         raise RuntimeError(f"an import has started threads: {threading.enumerate()}")
     wake_read, wake_write = os.pipe()

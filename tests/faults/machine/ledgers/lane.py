@@ -1,0 +1,94 @@
+"""A lane of the ledger's faults: one process that prints a JSON line for each schedule, as `lane` does.
+
+python -m tests.faults.machine.ledgers.lane --seconds 60 --seed 7 [--kinds a,b] [--replay SEED]
+"""
+
+import argparse
+import itertools
+import logging
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import structlog
+
+from tests.faults.machine.faults.ledger import LEDGER_FAULTS, run_ledger_schedule, schedules
+from tests.faults.machine.lane import say
+from tests.faults.machine.ledgers.world import PRELOADED, LedgerWorld
+from tests.faults.machine.zygote import Zygote
+
+SCHEDULES_A_WORLD = 30
+
+
+def main(arguments: list[str]) -> int:
+    """Entry point."""
+    options = _parse(arguments)
+    # Standard output belongs to the runner.
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    given = [kind for kind in options.kinds.split(",") if kind]
+    singly = (
+        ([kind] for kind in itertools.cycle(LEDGER_FAULTS)) if options.singly else itertools.repeat(given)
+    )
+    seeds, ends_at, left = schedules(options.seed), time.monotonic() + options.seconds, options.schedules
+    with Zygote(("anchor",), preload=PRELOADED) as zygote:
+        while time.monotonic() < ends_at and left != 0:
+            with (
+                tempfile.TemporaryDirectory(prefix="attestream-ledger-faults-") as folder,
+                LedgerWorld(Path(folder), zygote, next(seeds), options.broken) as world,
+            ):
+                for _ in range(SCHEDULES_A_WORLD):
+                    if time.monotonic() >= ends_at or left == 0:
+                        break
+                    left -= 1
+                    if not _run(world, options.replay or next(seeds), next(singly), options.keep):
+                        break  # what follows would only repeat it
+    return 0
+
+
+def _run(world: LedgerWorld, seed: int, kinds: list[str], keep: str) -> bool:
+    told, size, restarts, began_s = (
+        Counter(world.faults),
+        world.size,
+        world.workers.restarts,
+        time.monotonic(),
+    )
+    found = run_ledger_schedule(world, random.Random(seed), kinds)
+    say(
+        seed=seed,
+        kinds=world.chosen,
+        records=world.size - size,
+        seconds=time.monotonic() - began_s,
+        violations=[{"invariant": each.invariant, "what": each.what} for each in found],
+        faults=dict(Counter(world.faults) - told),
+        restarts=world.workers.restarts - restarts,
+        healed_in_s=world.healed_in_s[-1] if world.healed_in_s else None,
+    )
+    if found and keep:
+        target = Path(keep) / str(seed)
+        target.mkdir(parents=True, exist_ok=True)
+        for log in [*world.folder.glob("*.log"), *world.data_dir.glob("run/*.json")]:
+            (target / log.name).write_bytes(log.read_bytes())
+    return not found
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--singly", action="store_true", help="one kind of fault after the other")
+    parser.add_argument("--replay", type=int, help="the seed of one schedule, run again and again")
+    parser.add_argument("--schedules", type=int, default=-1, help="at most so many")
+    parser.add_argument("--kinds", default="", help="only these kinds of fault, in this order")
+    parser.add_argument("--broken", default="", help="a deliberate fault of the build")
+    parser.add_argument("--keep", default="", help="folder for the logs of a schedule that found something")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
