@@ -1,5 +1,6 @@
 """How the local stack is: what the supervisor last reported, and whether it lives to report more."""
 
+import shutil
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,6 +10,8 @@ from pipeline.local import stackfile
 from pipeline.local.files import read_json
 from pipeline.local.spec import STALE_BEAT_S
 from pipeline.local.supervisor import REPORT
+
+FULL_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,8 @@ def read_status(data_dir: Path) -> StackStatus:
     age_s = time.time() - float(report.get("beat_s", time.time()))
     if age_s > STALE_BEAT_S:
         phase, message = "unhealthy", f"the supervisor has not reported for {age_s:.0f} s"
+        if shutil.disk_usage(data_dir).free < FULL_BYTES:  # neither it nor the stages can write a report
+            message += f"; no space is left under {data_dir}, and the rows are old"
     elif phase == "ready" and not all(row.well for row in rows):
         phase = "unhealthy"
     return StackStatus(
