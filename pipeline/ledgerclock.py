@@ -6,6 +6,7 @@ tells better: it is complete up to a time that the ledger has passed. It may lag
 counts unless the record, or a node that says "not valid yet", shows it wrong by half a window or more.
 """
 
+import secrets
 import time
 
 from pipeline.settings import PipelineError
@@ -39,7 +40,9 @@ class LedgerClock:
         elif not self._is_ahead:
             self.note = f"this clock is ahead or the mirror behind by {_text(ahead_ns)}"
         if ahead_ns < 0 or self._is_ahead:
-            return complete_until_ns
+            # The record is complete up to the end of a block, and a transaction is named by its time: two
+            # anchors in one block must not bear one name.
+            return complete_until_ns - secrets.randbelow(NS)
         return own_ns
 
     def is_far_ahead(self, valid_start_ns: int, complete_until_ns: int) -> bool:
