@@ -155,9 +155,10 @@ class WorkingCopy:
         """
         if self._db is not None and self._trouble is None:
             return
+        kind, text = self._trouble or (None, "")
         try:
-            if self._trouble is not None and self._trouble[0] is CopyDamagedError:
-                raise CopyDamagedError(self._trouble[1])
+            if kind in (CopyDamagedError, WorkingCopyError):
+                raise kind(text)
             self._close()
             self._open()
         except CopyDamagedError as error:
@@ -165,8 +166,9 @@ class WorkingCopy:
             self._open()
 
     def close(self) -> None:
-        """Release the folder."""
+        """Release the folder, for good."""
         self._close()
+        self._note(WorkingCopyError(f"{self.path} was closed"))
 
     def _use(self) -> Any:
         if self._trouble is not None:
