@@ -14,7 +14,6 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from types import FrameType
 from typing import TextIO
 
 import structlog
@@ -30,6 +29,10 @@ WATCHDOG_S = 60.0
 every thread's stack in the log, and the supervisor starts another. Killing a transaction coordinator can
 hang librdkafka so (measured). No step and no call within one is allowed half of this."""
 HANGS = 70  # exit code
+WATCH_EVERY_S = 0.5
+DRAIN_S = 8.0
+"""Who was asked to leave commits what it has within so long, or leaves as it is: another party does not
+answer, and to leave then is no worse than a crash, from which everything recovers."""
 SETTLED_S = 30.0
 """A worker that has run for so long after a failure is over it, also where there was nothing to do."""
 
@@ -132,6 +135,8 @@ class Stop:
 
     def __init__(self) -> None:
         self._event = threading.Event()
+        self.requested_at: float | None = None
+        """Monotonic time of the request."""
 
     @property
     def requested(self) -> bool:
@@ -140,6 +145,7 @@ class Stop:
 
     def request(self) -> None:
         """Ask the stage to leave."""
+        self.requested_at = self.requested_at or time.monotonic()
         self._event.set()
 
     def wait(self, seconds: float) -> bool:
@@ -185,9 +191,27 @@ def configure_logging() -> None:
     )
 
 
-def _watch(health: Health) -> None:
+def _listen_for_signals(stop: Stop) -> None:
+    """Hear SIGTERM and SIGINT also while the main thread is in a call: Python's handlers wait for its end."""
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+
+    def listen() -> None:
+        while os.read(read_end, 1):
+            stop.request()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: stop.request())
+    signal.set_wakeup_fd(write_end)
+    threading.Thread(target=listen, name="signals", daemon=True).start()
+
+
+def _watch(health: Health, stop: Stop) -> None:
     while True:
-        time.sleep(1.0)
+        time.sleep(WATCH_EVERY_S)
+        if stop.requested_at is not None and time.monotonic() - stop.requested_at > DRAIN_S:
+            log.warning("left in the middle of a call that does not return", seconds=DRAIN_S)
+            os._exit(0)
         if time.monotonic() - health.beaten_at > WATCHDOG_S:
             log.error("the loop hangs, ending the process", seconds=WATCHDOG_S)
             faulthandler.dump_traceback(all_threads=True)
@@ -201,16 +225,12 @@ def running_stage(settings: Settings, stage: str, slot: int) -> Iterator[tuple[H
     structlog.contextvars.bind_contextvars(stage=stage, slot=slot)
     stop = Stop()
 
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
-        stop.request()
-
-    signal.signal(signal.SIGTERM, on_signal)
-    signal.signal(signal.SIGINT, on_signal)
+    _listen_for_signals(stop)
     hold_leash(stop.request)
     server, _thread = start_http_server(port=0, addr="127.0.0.1")
     health = Health(settings, stage, slot, metrics_port=server.server_port)
     health.beat(StageState.STARTING)
-    threading.Thread(target=_watch, args=(health,), name="watchdog", daemon=True).start()
+    threading.Thread(target=_watch, args=(health, stop), name="watchdog", daemon=True).start()
     log.info("stage starts", pid=os.getpid(), metrics_port=server.server_port)
     try:
         yield health, stop

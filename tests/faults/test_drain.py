@@ -1,0 +1,218 @@
+"""SIGTERM to every stage: it commits what it has and is gone in time, whatever Kafka does meanwhile."""
+
+import contextlib
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline import topics
+from pipeline.authority import Authority
+from pipeline.cli.run import STAGES
+from pipeline.local.stack import LocalStack
+from pipeline.local.status import read_status
+from pipeline.settings import Settings
+from schemas.partition import partition_of
+from tests.kit.deployment import Deployment, wait_for
+
+pytestmark = pytest.mark.timeout(300)
+DEADLINE_S = 15.0
+"""Ten seconds are promised; a machine that runs other tests beside is given half as much again."""
+DEVICES, EVENTS_AT_ONCE, LOAD_PAUSE_S = 10, 20, 0.05
+
+
+class Stages:
+    """All stages of one data folder, each in a process of its own, without a supervisor."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self) -> None:
+        environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("ATTESTREAM_")},
+            "ATTESTREAM_PARTITIONS": str(self.settings.partitions),
+            "ATTESTREAM_ANCHOR_INTERVAL_S": str(self.settings.anchor_interval_s),
+            "ATTESTREAM_SILENCE_AFTER_S": str(self.settings.silence_after_s),
+        }
+        for stage in STAGES:
+            with self.log(stage).open("ab") as stderr:
+                self.processes[stage] = subprocess.Popen(
+                    [sys.executable, "-P", "-m", "pipeline.cli.main", "run", stage,
+                     "--data-dir", str(self.settings.data_dir)],
+                    env=environment, stderr=stderr,
+                )  # fmt: skip
+
+    def log(self, stage: str) -> Path:
+        return self.settings.data_dir / f"{stage}.test.log"
+
+    def health(self, stage: str) -> dict[str, object]:
+        """The health file of this very process; empty before its first beat."""
+        try:
+            found: dict[str, object] = json.loads(
+                (self.settings.data_dir / "run" / f"{stage}.health.json").read_text()
+            )
+        except FileNotFoundError:
+            return {}
+        return found if found["pid"] == self.processes[stage].pid else {}
+
+    def wait_for(self, *states: str) -> None:
+        def are_so() -> bool:
+            for stage, process in self.processes.items():
+                assert process.poll() is None, f"{stage} has ended:\n{self.log(stage).read_text()[-3000:]}"
+            return all(self.health(stage).get("state") in states for stage in STAGES)
+
+        wait_for(are_so, f"all stages are {' or '.join(states)}", 90)
+
+    def drain(self) -> None:
+        """SIGTERM to all at once; each must end by itself, well."""
+        for process in self.processes.values():
+            process.send_signal(signal.SIGTERM)
+        until = time.monotonic() + DEADLINE_S
+        for stage, process in self.processes.items():
+            try:
+                code = process.wait(max(0.1, until - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                text = self.log(stage).read_text()[-3000:]
+                pytest.fail(f"{stage} is still there ({self.health(stage)}):\n{text}")
+            assert code == 0, f"{stage} ended with {code}:\n{self.log(stage).read_text()[-3000:]}"
+
+    def end(self) -> None:
+        for process in self.processes.values():
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+
+@pytest.fixture(scope="module")
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """A local Kafka and ledger of our own, to be paused and killed, and topics with work in them."""
+    folder = tmp_path_factory.mktemp("drain")
+    settings = Settings(data_dir=folder, partitions=2, anchor_interval_s=0.5, silence_after_s=3600)
+    with LocalStack(settings, stages=()):
+        made = Deployment(settings, Authority(settings))
+        yield made
+        made.authority.close()
+
+
+@pytest.fixture
+def stages(deployment: Deployment) -> Iterator[Stages]:
+    made = Stages(deployment.settings)
+    with under_load(deployment):
+        yield made
+        made.end()
+
+
+@contextlib.contextmanager
+def under_load(deployment: Deployment) -> Iterator[None]:
+    """Send events all the while, and some that are none."""
+    devices = [deployment.enroll() for _ in range(DEVICES)]
+    over = threading.Event()
+
+    def body() -> None:
+        for device in itertools.cycle(devices):
+            if over.wait(LOAD_PAUSE_S):
+                return
+            key = device.did.encode()
+            for value in [*(device.telemetry() for _ in range(EVENTS_AT_ONCE)), b"nonsense"]:
+                with contextlib.suppress(BufferError):
+                    deployment.producer.produce(
+                        topics.TELEMETRY_RAW,
+                        key=key,
+                        value=value,
+                        partition=partition_of(key, deployment.settings.partitions),
+                    )
+            deployment.producer.poll(0)
+
+    thread = threading.Thread(target=body)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        assert deployment.producer.flush(60) == 0
+
+
+@contextlib.contextmanager
+def kafka_paused(settings: Settings) -> Iterator[None]:
+    pid = read_status(settings.data_dir).process("kafka").pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+@contextlib.contextmanager
+def kafka_gone(settings: Settings) -> Iterator[None]:
+    """Killed, with a supervisor that cannot bring it back for as long."""
+    status = read_status(settings.data_dir)
+    supervisor, pid = status.supervisor_pid, status.process("kafka").pid
+    assert supervisor is not None
+    assert pid is not None
+    os.kill(supervisor, signal.SIGSTOP)
+    os.kill(pid, signal.SIGKILL)
+    try:
+        yield
+    finally:
+        os.kill(supervisor, signal.SIGCONT)
+        wait_for(lambda: is_back(settings, pid), "Kafka is back")
+
+
+def is_back(settings: Settings, old_pid: int) -> bool:
+    row = read_status(settings.data_dir).process("kafka")
+    return row.ready and row.pid != old_pid
+
+
+ANY_STATE = ("starting", "restoring", "running")
+
+
+def test_under_load(stages: Stages) -> None:
+    stages.start()
+    stages.wait_for("running")
+    time.sleep(1.0)  # some work, not a wait for anything
+    stages.drain()
+    for stage in STAGES:
+        assert stages.health(stage)["state"] == "stopped"
+
+
+def test_while_starting_and_recovering(stages: Stages) -> None:
+    stages.start()
+    stages.wait_for(*ANY_STATE)
+    stages.drain()
+
+
+@pytest.mark.parametrize("seconds", [0.0, 3.0])
+def test_while_kafka_is_paused(stages: Stages, seconds: float) -> None:
+    """With transactions under way, fetches unanswered and records unacknowledged."""
+    stages.start()
+    stages.wait_for("running")
+    with kafka_paused(stages.settings):
+        time.sleep(seconds)
+        stages.drain()
+
+
+def test_while_kafka_is_gone(stages: Stages) -> None:
+    stages.start()
+    stages.wait_for("running")
+    with kafka_gone(stages.settings):
+        time.sleep(2.0)
+        stages.drain()
+
+
+def test_while_recovering_from_a_kafka_that_does_not_answer(stages: Stages) -> None:
+    stages.start()
+    with kafka_paused(stages.settings):
+        stages.wait_for(*ANY_STATE)
+        time.sleep(2.0)
+        stages.drain()
