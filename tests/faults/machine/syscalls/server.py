@@ -1,0 +1,109 @@
+"""A process with the shim that has everything imported and forks one run after another."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tests.faults.machine.syscalls.shim import Shim
+
+RUN_DEADLINE_S = 60.0
+
+
+class RunServer:
+    """The machine's side: one run at a time, with a control page of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.name = folder.name
+        self.shim = Shim(folder / "shim.page")
+        self.log = folder / "stage.log"
+
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.faults.machine.syscalls.server", str(os.getpid())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, **self.shim.environment},
+        )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+        self._process.wait(RUN_DEADLINE_S)
+
+    def run(self, stage: str, world: Path, broken: str = "") -> int:
+        """Run a stage to its end; the exit code as subprocess gives it, negative for a signal."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        request = {"stage": stage, "world": str(world), "broken": broken, "log": str(self.log)}
+        self._process.stdin.write(json.dumps(request).encode() + b"\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        if not answer:
+            raise RuntimeError(f"the process that forks runs has ended with {self._process.wait()}")
+        return os.waitstatus_to_exitcode(int(answer))
+
+
+# ---- the process itself ------------------------------------------------------------------------------------
+
+
+def serve(owner: int) -> None:
+    """Fork for each line, until the owner has no more."""
+    from tests.faults.machine import broken
+    from tests.faults.machine.syscalls import stages
+
+    for line in sys.stdin:
+        request = json.loads(line)
+        pid = os.fork()
+        if not pid:
+            _become(request, stages, broken)
+        os.write(1, b"%d\n" % _wait(pid))
+        if os.getppid() != owner:
+            return
+
+
+def _wait(pid: int) -> int:
+    until = time.monotonic() + RUN_DEADLINE_S
+    while time.monotonic() < until:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            return status
+        time.sleep(0.003)
+    os.kill(pid, signal.SIGABRT)
+    return os.waitpid(pid, 0)[1]
+
+
+def _become(request: dict[str, Any], stages: Any, broken: Any) -> None:
+    code = 1
+    try:
+        log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        if request["broken"]:
+            broken.apply(request["broken"])
+        stages.STAGES[request["stage"]](Path(request["world"]))
+        code = 0
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    serve(int(sys.argv[1]))
