@@ -9,6 +9,8 @@ from typing import Any
 
 from confluent_kafka import KafkaException, TopicPartition
 
+from tests.faults.machine.ledgers.broken import LEDGER_BROKEN
+
 Break = Callable[[], None]
 
 
@@ -177,4 +179,4 @@ BROKEN: dict[str, Break] = {
 
 def apply(name: str) -> None:
     """Break this process."""
-    BROKEN[name]()
+    {**BROKEN, **LEDGER_BROKEN}[name]()
