@@ -163,7 +163,7 @@ class SealJudge(Judge):
         trust = json.loads((world / "data" / "trust.json").read_text())
         name, key = trust["log_name"], base64.b64decode(trust["log_key"])
         entries = [base64.b64decode(row[1]) for row in read_lines(world, "log.checkpoints")]
-        self._log = checks.LogWitness(name, key, {**fixed, (EPOCH: checks.Roots(entries)})
+        self._log = checks.LogWitness(name, key, {**fixed, EPOCH: checks.Roots(entries)})
         self._told = 0
 
     def look(self, what: str) -> list[Violation]:
