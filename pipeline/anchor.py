@@ -283,7 +283,7 @@ class AnchorWorker:
         self._store.confirmed(records, messages[-1].position, newest, first.tree_size)
         metrics.ANCHORED_SIZE.set(newest.tree_size if newest else 0)
         log.info("anchored", tree_size=first.tree_size, sequence=first.sequence, topic=self._place.topic)
-        self._says.well("")
+        self._says.anchored()
 
     # ---- around it -------------------------------------------------------------------------------------
 

@@ -51,6 +51,11 @@ class AnchorHealth:
         if self._trouble.clear():
             log.info("anchoring goes on")
 
+    def anchored(self) -> None:
+        """Say that an anchor is confirmed."""
+        self._health.progressed()
+        self.well("")
+
     def tell(self, error: Exception) -> float:
         """Say what is wrong, aloud where waiting alone does not mend it; return how long to pause."""
         self._state = StageState.RUNNING

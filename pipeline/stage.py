@@ -78,9 +78,10 @@ class Health:
             self._forget_failures()
         if self._trouble:
             detail = f"{detail}; {self._trouble}" if detail else self._trouble
-        if self._shown == (state, detail) and now - self._written_at < BEAT_EVERY_S:
+        # By the clock that never steps: after a step back nothing would be written until it is made up for.
+        if self._shown == (state, detail) and self.beaten_at - self._written_at < BEAT_EVERY_S:
             return
-        self._shown, self._written_at = (state, detail), now
+        self._shown, self._written_at = (state, detail), self.beaten_at
         metrics.LAST_BEAT.labels(*self._labels).set(now)
         metrics.READY.labels(*self._labels).set(is_running)
         text = json.dumps(
