@@ -99,7 +99,7 @@ class Shard:
     def open(self, settings: Settings, admin: AdminClient) -> None:
         """Load the published tree and check it against the topic; raises ShardStoppedError."""
         about = self._check_topic_id()
-        self._checkpoint = self.published.read_checkpoint()
+        self._checkpoint = self.published.settle_checkpoint()
         if self._checkpoint is None:
             self._store.wipe(self.partition)
             self.next_offset = about.from_offset if about else 0

@@ -60,9 +60,7 @@ class LocalTileStore:
 
     def put(self, path: str, data: bytes) -> None:
         """Write one file, durable when this returns. For many, `put_many` and `sync_stores` cost less."""
-        target = self._write(path, data)
-        # Also when equal bytes were there: whoever wrote them may have crashed before its sync.
-        _fsync(target)
+        target = self._write(path, data, is_synced=True)
         for folder in self._folders_of(target):
             _fsync(folder)
 
@@ -77,6 +75,18 @@ class LocalTileStore:
     def read_checkpoint(self) -> bytes | None:
         """The published signed checkpoint; None before the first."""
         return _read(self._root / CHECKPOINT)
+
+    def settle_checkpoint(self) -> bytes | None:
+        """Return the published checkpoint and make it durable; for a sealer, before it builds on it.
+
+        Whoever put it there may have been killed between the renaming and its sync. Until then a power cut
+        may take it back, whatever others were told of it.
+        """
+        current = self.read_checkpoint()
+        if current is not None:
+            _fsync(self._root / CHECKPOINT)
+            _fsync(self._root)
+        return current
 
     def compare_and_set_checkpoint(self, expected: bytes | None, new: bytes) -> None:
         """Replace the checkpoint `expected` (None: there is none) by `new`, durably.
@@ -125,18 +135,23 @@ class LocalTileStore:
         except FormatError:
             return False
 
-    def _write(self, path: str, data: bytes) -> Path:
+    def _write(self, path: str, data: bytes, *, is_synced: bool = False) -> Path:
         target = self._resolve(path)
         if path == CHECKPOINT:
             raise TileStoreError("a checkpoint is replaced by compare_and_set_checkpoint only")
         found = _read(target)
-        if found == data:
-            return target
         if found is not None and path.startswith("tile/") and _end(parse_path(path)) <= self._covered_size():
-            raise ImmutableTileError(f"{target} is published, and other bytes were to replace it")
+            if found != data:
+                raise ImmutableTileError(f"{target} is published, and other bytes were to replace it")
+            return target
+        # Also when equal bytes are there. What one reads is in memory: after a sync that failed, the kernel
+        # takes those bytes for clean, and a later sync succeeds without them.
+        temporary = self._write_temporary(target, data)
+        if is_synced:
+            _fsync(temporary)
         # A crash before the rename leaves a stray temporary file. A power cut after it and before the sync
         # may leave the name without its bytes: a torn draft, covered by no checkpoint, and written again.
-        self._write_temporary(target, data).replace(target)
+        temporary.replace(target)
         return target
 
     def _write_temporary(self, target: Path, data: bytes) -> Path:

@@ -1,5 +1,6 @@
 """The published folder: what it refuses, and what is left after a crash at each durable step."""
 
+import errno
 import os
 import threading
 from collections.abc import Callable
@@ -220,12 +221,56 @@ def test_without_syncfs_each_file_and_folder_is_synced(
     assert set(synced) == {store.root / name for name in names}
 
 
-def test_put_syncs_before_it_returns(store: LocalTileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_put_syncs_the_bytes_before_the_name_and_both_before_it_returns(
+    store: LocalTileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store.put("tile/0/000", b"x")
+    target = store.root / "tile/0/000"
+    synced: list[Path] = []
+    held = target.stat().st_ino
+
+    def fsync(path: Path) -> None:
+        if path.is_file():
+            assert path.read_bytes() == b"x"
+            assert target.stat().st_ino == held
+        else:
+            assert target.stat().st_ino != held
+            synced.append(path)
+
+    monkeypatch.setattr(pipeline.tilestore, "_fsync", fsync)
+    store.put("tile/0/000", b"x")
+    assert synced == [store.root / name for name in ("tile/0", "tile", "")]
+
+
+def test_after_a_sync_that_failed_equal_drafts_are_written_anew(
+    store: LocalTileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put_many([("tile/0/000", b"x")])
+    first = (store.root / "tile/0/000").stat().st_ino
+
+    def fails(_folder: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(pipeline.tilestore, "_syncfs", fails)
+    with pytest.raises(OSError, match="Input/output"):
+        sync_stores([store])
+    again = LocalTileStore(store.root)
+    again.put_many([("tile/0/000", b"x")])
+    # Not the bytes of which the kernel no longer knows that they never reached the disk.
+    assert (store.root / "tile/0/000").stat().st_ino != first
+
+
+def test_a_checkpoint_that_is_built_on_is_made_durable_first(
+    store: LocalTileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     synced: list[Path] = []
     monkeypatch.setattr(pipeline.tilestore, "_fsync", synced.append)
-    store.put("tile/0/000", b"x")
-    assert synced == [store.root / name for name in ("tile/0/000", "tile/0", "tile", "")]
+    assert store.settle_checkpoint() is None
+    assert synced == []
+    store.compare_and_set_checkpoint(None, _checkpoint(1))
+    synced.clear()
+    assert store.settle_checkpoint() == _checkpoint(1)
+    assert synced == [store.root / "checkpoint", store.root]
 
 
 class PowerCutError(Exception):
