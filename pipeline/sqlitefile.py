@@ -6,7 +6,9 @@ lost. SQLite's own check sees torn structure, not a flipped bit in a value: smal
 named as `sealed`, and a digest of their rows is then kept beside them.
 """
 
+import errno
 import hashlib
+import os
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
@@ -128,6 +130,7 @@ class SqliteFile:
             db.execute("COMMIT")
             if self._sealed and not self._is_whole(db):
                 raise _damaged("rows are not those that were written")
+            _sync_folders(path)
         except BaseException:
             db.close()
             raise
@@ -160,6 +163,27 @@ class SqliteFile:
             return DatabaseBusyError(f"another process holds {self._name}")
         kind = DatabaseDamagedError if _code(error) in _DAMAGED else DatabaseError
         return kind(f"{self._name}: {getattr(error, 'sqlite_errorname', '')}: {error}")
+
+
+def _sync_folders(path: Path) -> None:
+    """Make the file's name durable, and those of the folders above it, which may be as new as it is.
+
+    SQLite syncs the folder that it works in, and none above. Raises DatabaseError.
+    """
+    for folder in path.absolute().parents:
+        try:
+            descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        except PermissionError:
+            return  # nobody made that one for us
+        except OSError as error:
+            raise DatabaseError(f"{folder}: {error.strerror}") from error
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EROFS):  # there is nothing to sync
+                raise DatabaseError(f"{folder} cannot be made durable: {error.strerror}") from error
+        finally:
+            os.close(descriptor)
 
 
 def put_aside(path: Path, what: str, why: str) -> None:
