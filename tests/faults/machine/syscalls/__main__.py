@@ -8,6 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.faults.machine.syscalls.crosscheck import cross_check
 from tests.faults.machine.syscalls.powercut import cut_power, cut_power_after_kill
 from tests.faults.machine.syscalls.shim import ToolMissingError
 from tests.faults.machine.syscalls.sweep import BLOWS, strike
@@ -23,6 +24,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--power-cuts-after-kill", action="store_true", help="the same in a run that follows a kill"
     )
+    parser.add_argument("--check-with-strace", action="store_true", help="does the shim see every call?")
     parser.add_argument("--resume", type=int, default=40, help="go on from images of so many cuts")
     parser.add_argument("--sample", type=int, help="at so many calls instead of all")
     parser.add_argument("--seed", type=int, default=1)
@@ -32,7 +34,9 @@ def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="attestream-syscalls-") as folder:
         try:
             with Worlds(options.stage, Path(folder), options.broken) as worlds:
-                if options.power_cuts:
+                if options.check_with_strace:
+                    cross_check(worlds)
+                elif options.power_cuts:
                     cut_power(worlds, options.resume, rng)
                 elif options.power_cuts_after_kill:
                     cut_power_after_kill(worlds, options.sample, rng)
@@ -43,6 +47,8 @@ def main(arguments: list[str]) -> int:
             return 2
     tally = worlds.tally
     fault = "power cut" if options.power_cuts else options.action
+    if options.check_with_strace:
+        fault = "none, under strace"
     if options.power_cuts_after_kill:
         fault = "power cut after a kill"
     for violation in tally.violations[:20]:

@@ -159,9 +159,8 @@ class Disk:
 
     def _file(self, path: str) -> _File:
         found = self._names.get(path)
-        if found is None:  # written through C's streams, as RocksDB does with its info log
-            found = _File()
-            self._set(path, found)
+        if found is None:
+            raise ValueError(f"{path} is written, and no call has made it")
         return found
 
     def _set(self, path: str, what: _File | None) -> None:

@@ -24,10 +24,12 @@ class RunServer:
         self.name = folder.name
         self.shim = Shim(folder / "shim.page")
         self.log = folder / "stage.log"
+        self.prefix: tuple[str, ...] = ()
+        """A command to start the process with."""
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.machine.syscalls.server", str(os.getpid())],
+            [*self.prefix, sys.executable, "-m", "tests.faults.machine.syscalls.server"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, **self.shim.environment},
@@ -58,7 +60,7 @@ class RunServer:
 # ---- the process itself ------------------------------------------------------------------------------------
 
 
-def serve(owner: int) -> None:
+def serve() -> None:
     """Fork for each line, until the owner has no more."""
     from tests.faults.machine import broken
     from tests.faults.machine.syscalls import stages
@@ -69,8 +71,6 @@ def serve(owner: int) -> None:
         if not pid:
             _become(request, stages, broken)
         os.write(1, b"%d\n" % _wait(pid))
-        if os.getppid() != owner:
-            return
 
 
 def _wait(pid: int) -> int:
@@ -106,4 +106,4 @@ def _become(request: dict[str, Any], stages: Any, broken: Any) -> None:
 
 
 if __name__ == "__main__":
-    serve(int(sys.argv[1]))
+    serve()
