@@ -87,6 +87,16 @@ def kill_anchor_at(world: LedgerWorld, rng: Random) -> None:
     worker.ended.wait(2.5)
 
 
+def pause_anchor_at(world: LedgerWorld, rng: Random) -> None:
+    """SIGSTOP at a named step, and SIGCONT when the others have gone on."""
+    worker = world.workers.respawn(seams=[Seam(rng.choice(ANCHOR_SEAMS), rng.randint(1, 2), "pause")])
+    until = time.monotonic() + 2.5
+    while time.monotonic() < until and not worker.is_paused:
+        time.sleep(0.02)
+    time.sleep(rng.uniform(0.2, 2.0))
+    worker.resume()
+
+
 def pause_anchor(world: LedgerWorld, rng: Random) -> None:
     """SIGSTOP and SIGCONT."""
     worker = world.workers.first
@@ -238,6 +248,7 @@ LEDGER_FAULTS: dict[str, Inject] = {
     "kill_anchor": kill_anchor,
     "kill_anchor_at": kill_anchor_at,
     "pause_anchor": pause_anchor,
+    "pause_anchor_at": pause_anchor_at,
     "drain_anchor": drain_anchor,
     "anchor_clock_ahead": clock_ahead,
     "anchor_clock_behind": clock_behind,

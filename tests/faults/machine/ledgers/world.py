@@ -36,6 +36,7 @@ INTERVAL_S = 0.3
 CALL_S = 0.5
 LONG_VALID_S = 120
 SHORT_VALID_S = 2
+TOPIC_DEADLINE_S = 30.0
 NODES = ("0.0.3", "0.0.4")
 PRELOADED = ("hiero_sdk_python.transaction.transaction",)
 
@@ -102,6 +103,7 @@ class LedgerWorld:
             self.workers = undo.enter_context(
                 AnchorWorkers(self.folder, self._zygote, self.settings, self.tell, self._broken)
             )
+            self._make_topic()
             self._undo = undo.pop_all()
         return self
 
@@ -125,6 +127,15 @@ class LedgerWorld:
             ledger_resubmit_s=2 * INTERVAL_S,
             witness_deadline_s=CALL_S,
         )
+
+    def _make_topic(self) -> None:
+        """Let one worker create the ledger's topic, before there is a second machine that might as well."""
+        self.workers.start()
+        until = time.monotonic() + TOPIC_DEADLINE_S
+        while not self.ledger_topic:
+            if time.monotonic() > until:
+                raise TimeoutError(f"no ledger topic: {self.workers.detail()}")
+            time.sleep(0.05)
 
     def _witness(self, undo: contextlib.ExitStack) -> str:
         known = [KnownLog(self.settings.log_name, log_signer(self.settings).verifier)]
