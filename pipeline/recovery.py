@@ -90,7 +90,7 @@ class Recovery:
             if next(iter(self._store.items((topic, number))), None) is not None:
                 message = (
                     f"{topic}[{number}] has state but no committed offset (expired or deleted): "
-                    "set the group's offset by hand to where it had come"
+                    f"stop ingest, then `attestream topics set-offset {topic} {number}`"
                 )
                 raise RecoveryError(message)
         starts = kafka.start_offsets(self._admin, new) if new else {}
