@@ -40,7 +40,7 @@ from pipeline.ledgerrecord import LedgerRecord
 from pipeline.ledgers import LedgerAccess, known_topic, ledger_access
 from pipeline.patience import LeavingError, Patience
 from pipeline.settings import PipelineError, Settings
-from pipeline.sqlitefile import DatabaseBusyError, DatabaseDamagedError
+from pipeline.sqlitefile import DatabaseBusyError, DatabaseDamagedError, DatabaseError
 from pipeline.stage import Health, StageState, Stop, running_stage, state_dir
 from pipeline.trust import record_ledger
 from processors.merkle.errors import MerkleError
@@ -51,6 +51,8 @@ from schemas.trust import LedgerTrust
 
 log = structlog.get_logger()
 
+REOPEN_S = 2.0
+"""Between two tries to open a database that the disk does not give: space may come back."""
 TOPIC_TTL_S = 60
 """How long a reader of the topic may rely on what it read; a new root comes every interval."""
 
@@ -63,13 +65,16 @@ def run(settings: Settings, slot: int) -> None:
 
 
 def anchor(settings: Settings, folder: Path, access: LedgerAccess, health: Health, stop: Stop) -> None:
-    """Anchor until `stop`, with the database in `folder`; waits while another process holds that."""
+    """Anchor until `stop`, with the database in `folder`; waits while it cannot be opened."""
     while not stop.requested:
         try:
             store = AnchorStore(folder / "anchor.sqlite")
-        except DatabaseBusyError as error:
+        except DatabaseError as error:
+            is_busy = isinstance(error, DatabaseBusyError)
+            if not is_busy:
+                log.error("the database cannot be opened", error=str(error))
             health.beat(StageState.STARTING, str(error))
-            stop.wait(POLL_S)
+            stop.wait(POLL_S if is_busy else REOPEN_S)
             continue
         worker = AnchorWorker(settings, access, store, health, stop)
         try:

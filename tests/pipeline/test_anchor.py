@@ -284,6 +284,17 @@ def test_the_same_database_admits_one_process(bench: Bench) -> None:
     bench.check(size, later)
 
 
+def test_a_database_that_cannot_be_opened_is_told_and_tried_again(bench: Bench) -> None:
+    size = bench.grow(1)
+    in_the_way = bench.state / "anchor.sqlite"
+    in_the_way.mkdir(parents=True)
+    with bench.anchoring():
+        wait_for(lambda: "unable to open database file" in bench.detail(), "it is told")
+        in_the_way.rmdir()
+        bench.wait_confirmed(size)
+    bench.check(size)
+
+
 def test_a_wrong_operator_key_is_told(bench: Bench, tmp_path: Path) -> None:
     bench.grow(1)
     create_operator_key(tmp_path / "other.pem")
