@@ -91,12 +91,14 @@ class FileProducer:
 
     def poll(self, _wait_s: float) -> int:
         """Write and acknowledge what was taken."""
-        waiting, self._waiting = self._waiting, []
-        for topic, key, value, on_delivery in waiting:
+        done = 0
+        while self._waiting:
+            topic, key, value, on_delivery = self._waiting.pop(0)
             TopicFile(self._world, topic).append(key, value)
+            done += 1
             if on_delivery is not None:
-                on_delivery(None, None)
-        return len(waiting)
+                on_delivery(None, None)  # what it raises comes out of here; the rest comes next time
+        return done
 
     def flush(self, _wait_s: float) -> int:
         """The same; nothing is left."""

@@ -7,6 +7,7 @@ on without a fault to the right end.
 
 import errno
 import shutil
+import signal
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from tests.faults.machine.syscalls.server import RunServer
 from tests.faults.machine.syscalls.shim import ALL_KINDS, SYNCS, WRITES, Action, Kind
 from tests.faults.machine.syscalls.worlds import Worlds
 
-KILLED = -9
+KILLED, HUNG = -signal.SIGKILL, -signal.SIGABRT
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,8 @@ def _strike_at(worlds: Worlds, blow_name: str, point: int, server: RunServer) ->
     found = judge.look(f"{what}, before the restart")
     if blow.action in (Action.KILL, Action.TORN) and struck and code != KILLED:
         found.append(Violation("machine", f"{what}: it was not killed but ended with {code}"))
+    if code == HUNG:
+        found.append(Violation("stalled", f"{what}: it did not go on by itself"))
     if code != 0:  # as its supervisor would
         code = worlds.run(server, world)
     server.shim.disarm()
