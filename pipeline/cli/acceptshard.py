@@ -1,25 +1,25 @@
 """`attestream log accept-shard`: close a shard that stopped, and begin its successor."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli.options import BootstrapServers, ClientSetting, CommandConfig, DataDir, settings_from
+from pipeline.cli.options import on_kafka
+
+if TYPE_CHECKING:
+    from pipeline.settings import Settings
 
 
-def accept_shard(  # noqa: PLR0917 - typer takes every option as a parameter
+@on_kafka
+def accept_shard(
+    settings: "Settings",
     topic: Annotated[str, typer.Argument(help="A sealed topic.")],
     partition: Annotated[int, typer.Argument(min=0)],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    data_dir: DataDir = None,
-    bootstrap_servers: BootstrapServers = None,
-    command_config: CommandConfig = None,
-    client_settings: ClientSetting = None,
 ) -> None:
     """Close a shard that has stopped, as it stands, and begin a successor on what its topic holds now."""
     from pipeline.acceptshard import accept, why_stopped
 
-    settings = settings_from(data_dir, bootstrap_servers, command_config, client_settings)
     why = why_stopped(settings, (topic, partition))
     if why is not None:
         print(why)

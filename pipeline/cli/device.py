@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli.options import BootstrapServers, ClientSetting, CommandConfig, DataDir, settings_from
+from pipeline.cli.options import on_kafka
 
 if TYPE_CHECKING:
     from contextlib import closing
@@ -35,24 +35,21 @@ def _device() -> None:
     """Enrol devices, change and end their keys."""
 
 
+@on_kafka
 def enroll(
+    settings: "Settings",
     name: Annotated[str, typer.Argument(help="A name of your own; the key goes to NAME.key.json.")],
     *,
     key_dir: Annotated[Path, typer.Option(help="Where key files are kept.")] = Path("devices"),
     attribute: Annotated[
         list[str] | None, typer.Option("--attribute", "-a", metavar="KEY=VALUE", help="ward=ICU-2, model=...")
     ] = None,
-    data_dir: DataDir = None,
-    bootstrap_servers: BootstrapServers = None,
-    command_config: CommandConfig = None,
-    client_settings: ClientSetting = None,
 ) -> None:
     """Make a key for a device and register it."""
     from pipeline.authority import NewKey
     from pipeline.identity import create_identity, load_identity, save_identity
     from pipeline.settings import parse_assignments
 
-    settings = settings_from(data_dir, bootstrap_servers, command_config, client_settings)
     path = key_dir / f"{name}.key.json"
     if not path.exists():
         save_identity(path, create_identity("k1"))
@@ -63,12 +60,10 @@ def enroll(
     print(f"enrolled {name} as {identity.did}; its key is in {path}")
 
 
+@on_kafka
 def rotate(
+    settings: "Settings",
     key_file: Annotated[Path, typer.Argument(metavar="KEYFILE", help="The device's present key file.")],
-    data_dir: DataDir = None,
-    bootstrap_servers: BootstrapServers = None,
-    command_config: CommandConfig = None,
-    client_settings: ClientSetting = None,
 ) -> None:
     """Give a device a new key; the old one ends at once. The new key replaces the file's content."""
     import os
@@ -78,7 +73,6 @@ def rotate(
     from schemas.ed25519 import SEED_BYTES
     from schemas.signing import SigningIdentity
 
-    settings = settings_from(data_dir, bootstrap_servers, command_config, client_settings)
     old = load_identity(key_file)
     with _authority(settings) as authority:
         subject = authority.registry.subject(old.did)
@@ -93,24 +87,21 @@ def rotate(
     print(f"{old.did} signs with {new.key_id} from now on; {old.key_id} has ended")
 
 
+@on_kafka
 def revoke(
+    settings: "Settings",
     device: Did,
     *,
     key_id: Annotated[str, typer.Option("--key", help="Which key.  [default: all that are valid]")] = "",
     compromised_since: Annotated[
         str, typer.Option(metavar="TIME", help="ISO 8601; signatures after it deserve doubt.")
     ] = "",
-    data_dir: DataDir = None,
-    bootstrap_servers: BootstrapServers = None,
-    command_config: CommandConfig = None,
-    client_settings: ClientSetting = None,
 ) -> None:
     """End a device's keys: what they sign is rejected from now on."""
     from datetime import UTC, datetime
 
     from pipeline.settings import UsageError
 
-    settings = settings_from(data_dir, bootstrap_servers, command_config, client_settings)
     since_us = None
     if compromised_since:
         try:
@@ -129,26 +120,21 @@ def revoke(
     print(f"revoked {', '.join(ended) or 'nothing: no key was valid'} of {did}")
 
 
+@on_kafka
 def decommission(
+    settings: "Settings",
     device: Did,
-    data_dir: DataDir = None,
-    bootstrap_servers: BootstrapServers = None,
-    command_config: CommandConfig = None,
-    client_settings: ClientSetting = None,
 ) -> None:
     """Take a device out of service for good."""
-    settings = settings_from(data_dir, bootstrap_servers, command_config, client_settings)
     did = _did_of(device)
     with _authority(settings) as authority:
         authority.decommission(did)
     print(f"{did} is out of service")
 
 
+@on_kafka
 def list_devices(
-    data_dir: DataDir = None,
-    bootstrap_servers: BootstrapServers = None,
-    command_config: CommandConfig = None,
-    client_settings: ClientSetting = None,
+    settings: "Settings",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """List every registered subject with its keys, as of the registry's end."""
@@ -159,7 +145,6 @@ def list_devices(
     from rich.table import Table
     from rich.text import Text
 
-    settings = settings_from(data_dir, bootstrap_servers, command_config, client_settings)
     with _authority(settings) as authority:
         registry = authority.registry
     if as_json:

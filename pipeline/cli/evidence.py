@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli.options import BootstrapServers, ClientSetting, CommandConfig, DataDir, settings_from
+from pipeline.cli.options import on_kafka
 
 if TYPE_CHECKING:
     from pipeline.settings import Settings
@@ -23,7 +23,9 @@ def register(app: typer.Typer) -> None:
     app.command(name="verify")(verify)
 
 
+@on_kafka
 def prove(
+    settings: "Settings",
     *,
     topic: Annotated[str | None, typer.Option(help="A sealed topic, such as device.events.")] = None,
     partition: Annotated[int | None, typer.Option(min=0)] = None,
@@ -50,10 +52,6 @@ def prove(
         typer.Option(metavar="DIR", help="Also write leaves, proofs and keys as files for other tools."),
     ] = None,
     wait: Annotated[float, typer.Option(help="Seconds to wait while the record is being sealed.")] = 0.0,
-    data_dir: DataDir = None,
-    bootstrap_servers: BootstrapServers = None,
-    command_config: CommandConfig = None,
-    client_settings: ClientSetting = None,
 ) -> None:
     """Write the evidence for one record: named by its place, by its device and sequence, or by its digest."""
     from pipeline.exportproofs import export
@@ -63,7 +61,6 @@ def prove(
 
     if redact not in (None, "value"):
         raise UsageError(f"--redact {redact}: only `value` can be withheld")
-    settings = settings_from(data_dir, bootstrap_servers, command_config, client_settings)
     wanted = Wanted(topic, partition, offset, device, boot, sequence, kind, digest)
     place = find_place(settings, wanted)
     evidence = _prove(settings, place, wait, earliest=earliest)

@@ -10,14 +10,7 @@ import typer
 
 from pipeline.cli.acceptshard import accept_shard
 from pipeline.cli.logkey import rotate_key
-from pipeline.cli.options import (
-    BootstrapServers,
-    ClientSetting,
-    CommandConfig,
-    DataDir,
-    is_interactive,
-    settings_from,
-)
+from pipeline.cli.options import DataDir, is_interactive, on_kafka, settings_from
 
 if TYPE_CHECKING:
     from pipeline.believed import Believed
@@ -60,7 +53,9 @@ def _log() -> None:
     """Check the published log as a stranger would."""
 
 
+@on_kafka
 def fsck(  # noqa: PLR0917 - typer takes every option as a parameter
+    settings: "Settings",
     place: Place = None,
     log_key: LogKey = None,
     trust: Trust = None,
@@ -72,10 +67,6 @@ def fsck(  # noqa: PLR0917 - typer takes every option as a parameter
         int | None, typer.Option(min=1, max=256, help="Processes.  [default: one a core, 8 for a URL]")
     ] = None,
     as_json: AsJson = False,
-    data_dir: DataDir = None,
-    bootstrap_servers: BootstrapServers = None,
-    command_config: CommandConfig = None,
-    client_settings: ClientSetting = None,
 ) -> None:
     """Recompute a published log from its entries: every tile, root, signature and offset.
 
@@ -85,7 +76,6 @@ def fsck(  # noqa: PLR0917 - typer takes every option as a parameter
 
     from pipeline.fsck import fsck as check
 
-    settings = settings_from(data_dir, bootstrap_servers, command_config, client_settings)
     where = place or str(settings.data_dir / "log")
     believed = _believed(settings, log_key, trust)
     jobs = jobs or (JOBS_FOR_URL if "://" in where else os.cpu_count() or 1)

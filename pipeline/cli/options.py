@@ -1,7 +1,8 @@
 """Options that commands share, and the settings that they make."""
 
 import functools
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,13 +26,43 @@ ClientSetting = Annotated[
     list[str] | None, typer.Option("-X", metavar="KEY=VALUE", help="One Kafka client setting; repeatable.")
 ]
 
+_CONNECTION = {
+    "data_dir": DataDir,
+    "bootstrap_servers": BootstrapServers,
+    "command_config": CommandConfig,
+    "client_settings": ClientSetting,
+}
+
+
+def on_kafka(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that say where a command's data and Kafka are; it is handed their settings first."""
+    own = list(inspect.signature(command).parameters.values())[1:]
+    shared = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
+        for name, kind in _CONNECTION.items()
+    ]
+
+    @functools.wraps(command)
+    def with_settings(**given: Any) -> None:
+        command(settings_from(**{name: given.pop(name) for name in _CONNECTION}), **given)
+
+    # What typer reads: the command's own parameters, then these.
+    parameters = [*own, *shared]
+    with_settings.__annotations__ = {each.name: each.annotation for each in parameters} | {"return": None}
+    with_settings.__signature__ = inspect.Signature(parameters, return_annotation=None)  # type: ignore[attr-defined]
+    return with_settings
+
+
+def laid_over(settings: "Settings", **given: Any) -> "Settings":
+    """Lay a command's own options over its settings; one that is None says nothing."""
+    return settings.model_copy(update={name: value for name, value in given.items() if value is not None})
+
 
 def settings_from(
     data_dir: Path | None = None,
     bootstrap_servers: str | None = None,
     command_config: Path | None = None,
     client_settings: list[str] | None = None,
-    **others: Any,
 ) -> "Settings":
     """Settings of the environment with the options laid over it; an option that is None says nothing.
 
@@ -41,7 +72,7 @@ def settings_from(
 
     from pipeline.settings import Settings, UsageError, parse_assignments, read_properties
 
-    given: dict[str, Any] = {"data_dir": data_dir, "bootstrap_servers": bootstrap_servers, **others}
+    given: dict[str, Any] = {"data_dir": data_dir, "bootstrap_servers": bootstrap_servers}
     try:
         settings = Settings(**{name: value for name, value in given.items() if value is not None})
         kafka: Mapping[str, str] = {

@@ -1,10 +1,13 @@
 """`attestream run STAGE` and `attestream ledger serve`: what the supervisor starts, and an operator can."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli.options import BootstrapServers, ClientSetting, CommandConfig, DataDir, settings_from
+from pipeline.cli.options import DataDir, on_kafka, settings_from
+
+if TYPE_CHECKING:
+    from pipeline.settings import Settings
 
 STAGES = ("ingest", "seal", "anchor", "correlate", "monitor", "index")
 
@@ -20,13 +23,11 @@ def register(app: typer.Typer) -> None:
     app.add_typer(ledger, name="ledger")
 
 
+@on_kafka
 def run(
+    settings: "Settings",
     stage: Annotated[str, typer.Argument(help=f"One of {', '.join(STAGES)}.")],
     *,
-    data_dir: DataDir = None,
-    bootstrap_servers: BootstrapServers = None,
-    command_config: CommandConfig = None,
-    client_settings: ClientSetting = None,
     slot: Slot = 0,
 ) -> None:
     """Run one worker of a stage until SIGTERM."""
@@ -36,7 +37,6 @@ def run(
 
     if stage not in STAGES:
         raise UsageError(f"no stage {stage!r}: there are {', '.join(STAGES)}")
-    settings = settings_from(data_dir, bootstrap_servers, command_config, client_settings)
     import_module(f"pipeline.{stage}").run(settings, slot)
 
 

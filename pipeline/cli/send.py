@@ -10,17 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli.options import (
-    BootstrapServers,
-    ClientSetting,
-    CommandConfig,
-    DataDir,
-    is_interactive,
-    settings_from,
-)
+from pipeline.cli.options import is_interactive, on_kafka
 
 if TYPE_CHECKING:
     from pipeline.send import OnSent, Sent
+    from pipeline.settings import Settings
 
 PLAIN_EVERY_S = 5.0
 REFRESH_EVERY_S = 0.1
@@ -38,7 +32,9 @@ def register(app: typer.Typer) -> None:
     app.command()(send)
 
 
+@on_kafka
 def send(  # noqa: PLR0917 - typer takes every option as a parameter
+    settings: "Settings",
     file: Annotated[Path, typer.Argument(help="CSV with a header line, or NDJSON.")],
     device: Annotated[Path, typer.Option("--device", help="Key file of the device that signs.")],
     kind: Annotated[Kind, typer.Option(help="What the file holds.")] = Kind.TELEMETRY,
@@ -48,10 +44,6 @@ def send(  # noqa: PLR0917 - typer takes every option as a parameter
     boot: Annotated[
         str, typer.Option(help="Boot number of the device, or auto: go on where the last send ended.")
     ] = "auto",
-    data_dir: DataDir = None,
-    bootstrap_servers: BootstrapServers = None,
-    command_config: CommandConfig = None,
-    client_settings: ClientSetting = None,
 ) -> None:
     """Sign and publish a file of readings or access events.
 
@@ -70,7 +62,6 @@ def send(  # noqa: PLR0917 - typer takes every option as a parameter
         raise UsageError(f"--rate {rate:g}: must be above 0, at most a million")
     if boot != "auto" and not (boot.isascii() and boot.isdigit() and len(boot) < 20):
         raise UsageError(f"--boot {boot}: expected auto or a number")
-    settings = settings_from(data_dir, bootstrap_servers, command_config, client_settings)
     settings.bootstrap()
     identity = load_identity(device)
     job = SendJob(

@@ -10,20 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.cli.display import StartDisplay
-from pipeline.cli.options import (
-    BootstrapServers,
-    ClientSetting,
-    CommandConfig,
-    DataDir,
-    is_interactive,
-    settings_from,
-)
+from pipeline.cli.options import DataDir, is_interactive, on_kafka, settings_from
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from pipeline.local.stack import LocalStack
     from pipeline.local.status import StackStatus
+    from pipeline.settings import Settings
 
 REFRESH_S = 0.5
 NOT_RUNNING = 3
@@ -36,12 +30,10 @@ def register(app: typer.Typer) -> None:
     app.command()(status)
 
 
+@on_kafka
 def up(
+    settings: "Settings",
     *,
-    data_dir: DataDir = None,
-    bootstrap_servers: BootstrapServers = None,
-    command_config: CommandConfig = None,
-    client_settings: ClientSetting = None,
     kafka_port: Annotated[
         int | None, typer.Option(help="Port of the local Kafka.  [default: the last one, or a free one]")
     ] = None,
@@ -57,7 +49,6 @@ def up(
     from pipeline.local.stack import LocalStack
     from pipeline.settings import UsageError
 
-    settings = settings_from(data_dir, bootstrap_servers, command_config, client_settings)
     unknown = set(only or ()) - {row.stage for row in STAGES}
     if unknown:
         known = ", ".join(row.stage for row in STAGES)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli.options import BootstrapServers, ClientSetting, CommandConfig, DataDir, settings_from
+from pipeline.cli.options import on_kafka
 
 if TYPE_CHECKING:
     from confluent_kafka import Consumer
@@ -37,7 +37,9 @@ def register(app: typer.Typer) -> None:
     app.command(name="tail")(tail)
 
 
+@on_kafka
 def tail(
+    settings: "Settings",
     what: Annotated[
         str, typer.Argument(help="alerts, findings, rejected, events, anchors, checkpoints, registry.")
     ],
@@ -48,10 +50,6 @@ def tail(
     ] = LAST,
     as_json: Annotated[bool, typer.Option("--json", help="Whole records, one JSON document a line.")] = False,
     follow: Follow = True,
-    data_dir: DataDir = None,
-    bootstrap_servers: BootstrapServers = None,
-    command_config: CommandConfig = None,
-    client_settings: ClientSetting = None,
 ) -> None:
     """Print a topic's records readably: when, how bad, what, and whom it concerns."""
     import contextlib
@@ -61,7 +59,6 @@ def tail(
 
     if what not in TOPIC_OF:
         raise UsageError(f"nothing to tail called {what!r}: there are {', '.join(TOPIC_OF)}")
-    settings = settings_from(data_dir, bootstrap_servers, command_config, client_settings)
     write = _json_writer() if as_json else _line_writer()
     try:
         with contextlib.closing(

@@ -1,10 +1,13 @@
 """`attestream topics apply|check|set-offset`: the topics on a cluster, and where ingest goes on in them."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli.options import BootstrapServers, ClientSetting, CommandConfig, DataDir, settings_from
+from pipeline.cli.options import laid_over, on_kafka
+
+if TYPE_CHECKING:
+    from pipeline.settings import Settings
 
 Partitions = Annotated[
     int | None, typer.Option(help="Of every topic keyed by device; fixed for good.  [default: 8]")
@@ -26,12 +29,10 @@ def _topics() -> None:
     """Create and check topics."""
 
 
+@on_kafka
 def apply(
+    settings: "Settings",
     *,
-    data_dir: DataDir = None,
-    bootstrap_servers: BootstrapServers = None,
-    command_config: CommandConfig = None,
-    client_settings: ClientSetting = None,
     partitions: Partitions = None,
     replication_factor: Replicas = None,
 ) -> None:
@@ -39,32 +40,18 @@ def apply(
     from pipeline import kafka
     from pipeline import topics as table
 
-    settings = settings_from(
-        data_dir,
-        bootstrap_servers,
-        command_config,
-        client_settings,
-        partitions=partitions,
-        replication_factor=replication_factor,
-    )
+    settings = laid_over(settings, partitions=partitions, replication_factor=replication_factor)
     created = table.apply(kafka.admin(settings), settings)
     print(f"created {', '.join(created)}" if created else "every topic was there already")
 
 
-def check(
-    data_dir: DataDir = None,
-    bootstrap_servers: BootstrapServers = None,
-    command_config: CommandConfig = None,
-    client_settings: ClientSetting = None,
-    partitions: Partitions = None,
-) -> None:
+@on_kafka
+def check(settings: "Settings", *, partitions: Partitions = None) -> None:
     """List every difference between the cluster and the table; exit 1 when there is one."""
     from pipeline import kafka
     from pipeline import topics as table
 
-    settings = settings_from(
-        data_dir, bootstrap_servers, command_config, client_settings, partitions=partitions
-    )
+    settings = laid_over(settings, partitions=partitions)
     problems = table.check(kafka.admin(settings), settings)
     for problem in problems:
         print(problem)
@@ -73,20 +60,17 @@ def check(
     print(f"{len(table.TOPICS)} topics as they should be")
 
 
+@on_kafka
 def set_offset(
+    settings: "Settings",
     topic: Annotated[str, typer.Argument(help="A raw topic, such as device.telemetry.raw.")],
     partition: Annotated[int, typer.Argument(min=0)],
     *,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    data_dir: DataDir = None,
-    bootstrap_servers: BootstrapServers = None,
-    command_config: CommandConfig = None,
-    client_settings: ClientSetting = None,
 ) -> None:
     """Let ingest go on behind its last verdict in a raw partition; stop ingest first."""
     from pipeline import setoffset
 
-    settings = settings_from(data_dir, bootstrap_servers, command_config, client_settings)
     place = (topic, partition)
     found = setoffset.standing(settings, place)
     committed = "no committed offset" if found.committed is None else f"committed {found.committed:,}"
