@@ -15,11 +15,14 @@ import pytest
 from confluent_kafka import Producer
 
 from pipeline import kafka as clients
+from pipeline.correlate import ASSIGNMENT_TIMEOUT_S, CorrelateWorker
+from pipeline.faust_app import make_app
 from pipeline.local.kafka import Broker
 from pipeline.local.kafka import start as start_broker
 from pipeline.local.process import stop as stop_broker
 from pipeline.settings import Settings
 from pipeline.topics import ALERTS, FINDINGS, INTEGRITY, REJECTED
+from processors.ocsf import Reporter
 from schemas.records import EvidenceRef, Finding, FindingStatus, Severity
 from tests.kit.deployment import Deployment, make_deployment, read_topic, wait_for
 
@@ -249,3 +252,18 @@ def test_kill_9_of_the_broker(tmp_path: Path) -> None:
             log.authority.close()
         finally:
             stop_broker(running, 10)
+
+
+def test_losing_partitions_is_no_reason_to_end(tmp_path: Path) -> None:
+    """A rebalance takes everything away for a moment, and may give nothing back to one worker of many."""
+    settings = Settings(data_dir=tmp_path, log_name="calm.example", bootstrap_servers="127.0.0.1:1")
+    worker = CorrelateWorker(make_app(settings, "correlate", 0), Reporter(settings.log_name, "0"))
+    assert worker.waits_s > 0
+    worker._on_assigned(worker.app, {("alerts", 0)}, signal=None)
+    assert worker.waits_s == 0
+    worker._on_revoked(worker.app, set(), signal=None)
+    assert 0 < worker.waits_s < ASSIGNMENT_TIMEOUT_S
+    assert worker.detail() == "waiting for an assignment"
+    worker._on_assigned(worker.app, set(), signal=None)
+    assert worker.waits_s == 0
+    assert not worker.is_ready, "nobody has answered"
