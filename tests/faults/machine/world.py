@@ -126,6 +126,10 @@ class World:
             partial_tile_grace_s=1.0,
         )
 
+    def at_end(self, undo: Callable[[], object]) -> None:
+        """Have something undone when the world ends, before its processes do."""
+        self._undo.callback(undo)
+
     def count(self, kind: str) -> None:
         """Note an injected fault."""
         self.faults[kind] = self.faults.get(kind, 0) + 1
@@ -230,6 +234,11 @@ class World:
     def start_broker(self) -> None:
         """Start it again and wait until it answers."""
         self._broker_process = local_kafka.start(self._broker)
+
+    @property
+    def is_broker_gone(self) -> bool:
+        """It has ended, by itself or not."""
+        return self._broker_process.poll() is not None
 
     def pause_broker(self) -> None:
         """SIGSTOP."""
