@@ -25,7 +25,6 @@ import structlog
 from confluent_kafka import KafkaException
 
 from anchors.errors import AnchorError, LedgerHistoryError, LedgerRefusedError, LedgerUnavailableError
-from anchors.hcs27 import build_topic_memo
 from anchors.ledger import ConfirmationState, Ledger, LedgerMessage, SubmitOutcome, SubmitStatus
 from pipeline import anchorrecords, metrics
 from pipeline.anchorhealth import POLL_S, AnchorHealth
@@ -53,8 +52,6 @@ log = structlog.get_logger()
 
 REOPEN_S = 2.0
 """Between two tries to open a database that the disk does not give: space may come back."""
-TOPIC_TTL_S = 60
-"""How long a reader of the topic may rely on what it read; a new root comes every interval."""
 
 
 def run(settings: Settings, slot: int) -> None:
@@ -152,7 +149,7 @@ class AnchorWorker:
             self._settings, self._access.kind, self._store.topic()
         )
         if not topic:
-            topic = self._patience.call(self._access.create_topic, build_topic_memo(TOPIC_TTL_S))
+            topic = self._patience.call(self._access.create_topic)
             log.info("ledger topic created", ledger=self._access.kind, topic=topic)
         ledger = self._access.open(topic)
         # A crash before this leaves a new topic that has no message and that nobody was told of: the next
@@ -175,7 +172,7 @@ class AnchorWorker:
             # A log that is recomputed from its topic passes through here; one that went back stays here.
             raise LogBehindError(f"the published log has {size} leaves, {anchored.tree_size} are anchored")
         if size == anchored.tree_size:
-            self._says.well(f"size {size} is anchored as message {anchored.sequence} of {self._where}")
+            self._says.well(f"size {size} is anchored as message {anchored.sequence} of {self._place}")
         return size > anchored.tree_size
 
     def _is_due(self) -> bool:
@@ -295,10 +292,6 @@ class AnchorWorker:
     def close(self) -> None:
         """Give what is on its way to Kafka a moment."""
         self._announcer.close()
-
-    @property
-    def _where(self) -> str:
-        return f"{self._place.ledger} topic {self._place.topic}"
 
 
 def _now_us() -> int:

@@ -50,6 +50,9 @@ class AnchorPlace:
     payer: str
     mirror: str
 
+    def __str__(self) -> str:
+        return f"{self.ledger} topic {self.topic}"
+
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:

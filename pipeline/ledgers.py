@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from urllib.parse import urlsplit
 
+from anchors.hcs27 import build_topic_memo
 from anchors.hedera.chain import verified
 from anchors.hedera.client import HederaLedger, create_topic
 from anchors.hedera.config import CLOCK_MARGIN_S, HOSTED_NETWORKS, LOOPBACK_HOSTS, MAX_NODES, HederaConfig
@@ -19,6 +20,8 @@ from anchors.ledger import ChainPosition, Ledger, LedgerMessage
 from pipeline.settings import Settings, UsageError
 from pipeline.trust import load_trust, operator_key_path, trust_path
 
+TOPIC_TTL_S = 60
+"""How long a reader of the topic may rely on what it read; a new root comes every interval."""
 LOCAL_NETWORK = "attestream-local"
 LOCAL_NODE = "0.0.3"
 _PUBLIC_MIRRORS = {f"{name}.mirrornode.hedera.com": name for name in HOSTED_NETWORKS}
@@ -45,9 +48,9 @@ class LedgerAccess:
         """Who states what is on the record."""
         return self.config.mirror_url
 
-    def create_topic(self, memo: str) -> str:
+    def create_topic(self) -> str:
         """Create a topic that only we may write to; raises as `anchors.hedera.client.create_topic`."""
-        return create_topic(self.config, memo)
+        return create_topic(self.config, build_topic_memo(TOPIC_TTL_S))
 
     def open(self, topic: str) -> Ledger:
         """Open one topic; sends nothing. Raises LedgerConfigError for a key or topic id of no use."""
