@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 
-from tests.faults.machine.syscalls.shim import ALL_KINDS, FOREVER, SYNCS, WRITES, Action, Kind, Shim
+from tests.faults.machine.syscalls.shim import ALL_KINDS, FOREVER, SYNCS, TAKES_ROOM, WRITES, Action, Shim
 from tests.faults.machine.world import World
 
 Inject = Callable[[World, Random], None]
@@ -27,7 +27,6 @@ BROKER_ROOM_BYTES = 192 << 20
 TOLD_WITHIN_S = 15.0
 STRUCK_WITHIN_S = 2.0
 BALLAST = ".ballast"
-TAKES_ROOM = WRITES | 1 << Kind.CREATE | 1 << Kind.MKDIR | 1 << Kind.ALLOCATE
 STAGE_FOLDERS = {"state/ingest": "ingest", "state/seal": "seal", "log": "seal"}
 """Parts of the data folder that a stage writes to."""
 

@@ -53,6 +53,7 @@ class Action(IntEnum):
 ALL_KINDS = sum(1 << kind for kind in Kind)
 SYNCS = 1 << Kind.FSYNC | 1 << Kind.FDATASYNC | 1 << Kind.SYNCFS
 WRITES = 1 << Kind.WRITE
+TAKES_ROOM = WRITES | 1 << Kind.CREATE | 1 << Kind.MKDIR | 1 << Kind.ALLOCATE
 
 
 class ToolMissingError(Exception):
@@ -160,14 +161,19 @@ class Shim:
 @contextmanager
 def suspended() -> Iterator[None]:
     """In a process with the shim: what this thread does meanwhile is not the stage's doing."""
-    library = ctypes.CDLL(None)
-    library.attestream_suspend(1)
+    _tell("attestream_suspend", 1)
     try:
         yield
     finally:
-        library.attestream_suspend(0)
+        _tell("attestream_suspend", 0)
 
 
 def mark(text: str) -> None:
     """In a process with the shim: a remark in the trace."""
-    ctypes.CDLL(None).attestream_mark(text.encode())
+    _tell("attestream_mark", text.encode())
+
+
+def _tell(function: str, argument: int | bytes) -> None:
+    library = ctypes.CDLL(None)
+    if hasattr(library, function):
+        getattr(library, function)(argument)

@@ -228,7 +228,7 @@ def run_anchor(world: Path) -> None:
         kind=ledger.name,
         payer=ledger.payer,
         mirror="file",
-        create_topic=lambda _memo: ledger.topic_id,
+        create_topic=lambda: ledger.topic_id,
         open=lambda _topic: ledger,
     )
     folder = state_dir(settings, "anchor", 0)

@@ -17,7 +17,7 @@ from tests.faults.machine.ledger import Violation
 from tests.faults.machine.syscalls.disk import Disk, Variant, read_trace
 from tests.faults.machine.syscalls.outside import MARK_OUTSIDE
 from tests.faults.machine.syscalls.server import RunServer
-from tests.faults.machine.syscalls.shim import ALL_KINDS, SYNCS, WRITES, Action, Kind
+from tests.faults.machine.syscalls.shim import ALL_KINDS, SYNCS, TAKES_ROOM, WRITES, Action, Kind
 from tests.faults.machine.syscalls.worlds import Worlds
 
 KILLED, HUNG = -signal.SIGKILL, -signal.SIGABRT
@@ -30,17 +30,16 @@ class Blow:
     action: Action
     kinds: int = ALL_KINDS
     error: int = 0
+    calls: int = 1
+    """So many in a row."""
 
 
 BLOWS = {
     "kill": Blow(Action.KILL),
     "torn": Blow(Action.TORN, WRITES),
     "eio": Blow(Action.FAIL, error=errno.EIO),
-    "enospc": Blow(
-        Action.FAIL,
-        WRITES | SYNCS | 1 << Kind.CREATE | 1 << Kind.MKDIR | 1 << Kind.ALLOCATE | 1 << Kind.RENAME,
-        errno.ENOSPC,
-    ),
+    "enospc": Blow(Action.FAIL, TAKES_ROOM | SYNCS | 1 << Kind.RENAME, errno.ENOSPC),
+    "full": Blow(Action.FAIL, TAKES_ROOM, errno.ENOSPC, calls=30),
     "short": Blow(Action.SHORT, WRITES),
 }
 
@@ -64,6 +63,7 @@ def _strike_at(worlds: Worlds, blow_name: str, point: int, server: RunServer) ->
         action=blow.action,
         kinds=blow.kinds,
         first=point,
+        last=point + blow.calls - 1,
         error=blow.error,
         trace=trace,
     )
@@ -78,8 +78,9 @@ def _strike_at(worlds: Worlds, blow_name: str, point: int, server: RunServer) ->
         found.append(Violation("machine", f"{what}: it was not killed but ended with {code}"))
     if code == HUNG:
         found.append(Violation("stalled", f"{what}: it did not go on by itself"))
-    if code != 0:  # as its supervisor would
-        code = worlds.run(server, world)
+    for _ in range(blow.calls):
+        if code != 0:  # as its supervisor would
+            code = worlds.run(server, world)
     server.shim.disarm()
     if trace is not None and worlds.stage == "seal":
         found += _look_at_claims(worlds, world, trace, what)

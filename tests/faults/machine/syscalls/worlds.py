@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests.faults.machine.ledger import Violation
+from tests.faults.machine.oracle.formats import Partition
 from tests.faults.machine.syscalls import checks
 from tests.faults.machine.syscalls.disk import Image, write_image
 from tests.faults.machine.syscalls.outside import MARK_OUTSIDE, PUBLISHED, cut_outside, read_lines
@@ -23,6 +24,14 @@ from tests.faults.machine.syscalls.stages import EPOCH, EVENT, PLAN, REJECT, pre
 
 LANES = 2
 Job = Callable[[RunServer], list[Violation]]
+
+
+def expected_roots() -> dict[Partition, checks.Roots]:
+    """Of the topics whose records are the same in every run."""
+    return {
+        place: checks.roots_of(record_at(place[0], at) for at in range(PLAN[-1][column]))
+        for column, place in enumerate((EVENT, REJECT))
+    }
 
 
 @dataclass(slots=True)
@@ -67,10 +76,7 @@ class Worlds:
     def __init__(self, stage: str, folder: Path, broken: str = "") -> None:
         self.stage, self.folder, self.tally, self._broken = stage, folder, Tally(), broken
         prepare(folder / "template")
-        self._fixed = {
-            place: checks.roots_of(record_at(place[0], at) for at in range(PLAN[-1][column]))
-            for column, place in enumerate((EVENT, REJECT))
-        }
+        self._fixed = expected_roots()
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -157,7 +163,7 @@ class SealJudge(Judge):
     """Published logs."""
 
     def __init__(
-        self, world: Path, marks: Sequence[str] | None, fixed: dict[tuple[str, int], checks.Roots]
+        self, world: Path, marks: Sequence[str] | None, fixed: dict[Partition, checks.Roots]
     ) -> None:
         super().__init__(world, marks)
         trust = json.loads((world / "data" / "trust.json").read_text())
@@ -168,17 +174,19 @@ class SealJudge(Judge):
 
     def look(self, what: str) -> list[Violation]:
         base = self._world / "data" / "log"
-        found = self._note()
-        return found + self._log.look(what, lambda p: checks.files_below(base / p[0] / str(p[1])))
+        return self.look_with(lambda p: checks.files_below(base / p[0] / str(p[1])), what)
 
     def look_at_image(self, image: Image, what: str) -> list[Violation]:
         base = self._world / "data" / "log"
-        found = self._note()
 
-        def reader(place: tuple[str, int]) -> checks.Read:
+        def reader(place: Partition) -> checks.Read:
             return lambda path: image.get(str(base / place[0] / str(place[1]) / path))
 
-        return found + self._log.look(what, reader)
+        return self.look_with(reader, what)
+
+    def look_with(self, reader: Callable[[Partition], checks.Read], what: str) -> list[Violation]:
+        """At the folders, however they are read."""
+        return self._note() + self._log.look(what, reader)
 
     def ended(self, code: int, what: str) -> list[Violation]:
         rows = read_lines(self._world, "log.checkpoints")
