@@ -39,7 +39,7 @@ BLOWS = {
     "torn": Blow(Action.TORN, WRITES),
     "eio": Blow(Action.FAIL, error=errno.EIO),
     "enospc": Blow(Action.FAIL, TAKES_ROOM | SYNCS | 1 << Kind.RENAME, errno.ENOSPC),
-    "full": Blow(Action.FAIL, TAKES_ROOM, errno.ENOSPC, calls=30),
+    "full": Blow(Action.FAIL, TAKES_ROOM, errno.ENOSPC, calls=8),
     "short": Blow(Action.SHORT, WRITES),
 }
 
