@@ -12,15 +12,15 @@ import json
 import struct
 import tempfile
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from blake3 import blake3
-from rocksdict import AccessType, Options, Rdict, WriteBatch
+from rocksdict import AccessType, Options, Rdict
 
 from pipeline.settings import PipelineError
+from pipeline.workingcopy import CopyBusyError, WorkingCopy, empty_batch
 from processors.model import RawRecord
 from schemas.codec import CODEC
 from schemas.envelope import PayloadKind, decode_envelope
@@ -28,6 +28,7 @@ from schemas.errors import FormatError
 from schemas.events import EVENT_KINDS
 
 KEY_BYTES = 16
+BUFFER_BYTES = 32 << 20
 _EVENT, _DIGEST, _POSITIONS = b"e", b"d", b"p"
 _PLACE = struct.Struct(">IQ")
 
@@ -80,22 +81,26 @@ class RecordIndex:
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self._aside: tempfile.TemporaryDirectory[str] | None = None
-        path.mkdir(parents=True, exist_ok=True)
-        options = Options(raw_mode=True)
-        options.set_write_buffer_size(32 << 20)
-        access = AccessType.read_write()
+        self._reader: Any = None
+        self._copy = WorkingCopy(path, buffer_bytes=BUFFER_BYTES)
         if read_only:
-            # A secondary follows the files of a writer that is alive; it keeps its own log elsewhere.
-            self._aside = tempfile.TemporaryDirectory(prefix="attestream-index-")
-            options.set_max_open_files(-1)
-            access = AccessType.secondary(self._aside.name)
+            self._reader = self._follow(path)
+            return
         try:
-            self._db: Any = Rdict(str(path), options, access_type=access)
+            self._copy.mend()
+        except CopyBusyError as error:
+            raise IndexBusyError(f"{path} is written by another process") from error
+
+    def _follow(self, path: Path) -> Any:
+        """Open a secondary: it follows the files of a writer that lives, and keeps its own log elsewhere."""
+        self._aside = tempfile.TemporaryDirectory(prefix="attestream-index-")
+        options = Options(raw_mode=True)
+        options.set_max_open_files(-1)
+        try:
+            return Rdict(str(path), options, access_type=AccessType.secondary(self._aside.name))
         except Exception as error:  # rocksdict has no class of its own for it
             self.close()
-            if "lock" in str(error).lower():
-                raise IndexBusyError(f"{path} is written by another process") from error
-            raise PipelineError(f"the record index {path} cannot be opened: {error}") from error
+            raise PipelineError(f"the record index {path} cannot be read: {error}") from error
 
     def by_name(self, name: EventName) -> tuple[int, int] | None:
         """Find partition and offset of an event."""
@@ -107,7 +112,7 @@ class RecordIndex:
 
     def positions(self) -> Positions | None:
         """Return how far the topic has been read; None before the first record."""
-        found = self._db.get(_POSITIONS)
+        found = self._get(_POSITIONS)
         if found is None:
             return None
         document = json.loads(found)
@@ -116,7 +121,7 @@ class RecordIndex:
 
     def write(self, records: Iterable[RawRecord], positions: Positions) -> None:
         """Add records and say how far the topic is read, in one batch. What is no event is passed over."""
-        batch = WriteBatch(raw_mode=True)
+        batch = empty_batch()
         for record in records:
             named = name_of(record)
             if named is None:
@@ -133,26 +138,33 @@ class RecordIndex:
     def _commit(self, batch: Any, positions: Positions) -> None:
         document = {"topic_id": positions.topic_id, "next_offsets": positions.next_offsets}
         batch.put(_POSITIONS, json.dumps(document).encode())
-        self._db.write(batch)
+        self._copy.write(batch)
 
     def refresh(self) -> None:
         """For a read-only view: see what the writer has written since."""
-        self._db.try_catch_up_with_primary()
+        self._reader.try_catch_up_with_primary()
 
     def wipe(self) -> None:
         """Forget everything: the topic is another one."""
-        batch = WriteBatch(raw_mode=True)
+        batch = empty_batch()
         for prefix in (_EVENT, _DIGEST, _POSITIONS):
             batch.delete_range(prefix, bytes([prefix[0] + 1]))
-        self._db.write(batch)
+        self._copy.write(batch)
 
     def close(self) -> None:
         """Release the files."""
-        with suppress(AttributeError):
-            self._db.close()
+        if self._reader is not None:
+            self._reader.close()
+        self._copy.close()
         if self._aside is not None:
             self._aside.cleanup()
 
+    def _get(self, key: bytes) -> bytes | None:
+        if self._reader is None:
+            return self._copy.get(key)
+        found: bytes | None = self._reader.get(key)
+        return found
+
     def _place(self, key: bytes) -> tuple[int, int] | None:
-        found = self._db.get(key)
+        found = self._get(key)
         return None if found is None else _PLACE.unpack(found)

@@ -166,8 +166,11 @@ class WorkingCopy:
             self._open()
 
     def close(self) -> None:
-        """Release the folder, for good."""
+        """Release the folder, for good; one that was found damaged is set aside for whoever opens it next."""
+        kind, text = self._trouble or (None, "")
         self._close()
+        if kind is CopyDamagedError:
+            self._set_aside(CopyDamagedError(text))
         self._note(WorkingCopyError(f"{self.path} was closed"))
 
     def _use(self) -> Any:

@@ -1,6 +1,5 @@
 """The record index without a broker: what it finds and passes over, its one writer; a leaf by its offset."""
 
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 
 from pipeline.evidence import find_leaf
 from pipeline.recordindex import EventName, IndexBusyError, Positions, RecordIndex, name_of
-from pipeline.settings import PipelineError
+from pipeline.workingcopy import CopyDamagedError
 from processors.merkle.reader import TiledTree
 from processors.merkle.tree import TreeBuilder
 from processors.model import RawRecord
@@ -104,15 +103,32 @@ def test_one_writes_and_others_look_on(tmp_path: Path) -> None:
             assert beside.positions() == replace(AT, next_offsets={0: 9})
 
 
-def test_damaged_files_are_told_and_can_be_thrown_away(tmp_path: Path) -> None:
+def test_damaged_files_are_set_aside_and_the_index_begins_anew(tmp_path: Path) -> None:
     path = tmp_path / "index"
     with closing(RecordIndex(path)) as index:
         index.write([event()], AT)
     (path / "CURRENT").write_bytes(b"nonsense")
-    with pytest.raises(PipelineError, match="cannot be opened"):
-        RecordIndex(path)
-    shutil.rmtree(path)
-    RecordIndex(path).close()
+    with closing(RecordIndex(path)) as index:
+        assert index.positions() is None
+        assert index.by_name(name()) is None
+    assert (tmp_path / "index.damaged-1" / "CURRENT").read_bytes() == b"nonsense"
+
+
+def test_damage_met_on_reading_is_not_met_again(tmp_path: Path) -> None:
+    """A damaged block says "block checksum mismatch": not to be taken for a lock that somebody holds."""
+    path = tmp_path / "index"
+    with closing(RecordIndex(path)) as index:
+        index.write([event(sequence=number) for number in range(1, 200)], AT)
+    RecordIndex(path).close()  # opening wrote what was in the log into a table
+    for table in path.glob("*.sst"):
+        data = bytearray(table.read_bytes())
+        data[len(data) // 2 - 1500 : len(data) // 2 + 1500 : 100] = bytes(30)
+        table.write_bytes(data)
+    names = [name(sequence=number) for number in range(1, 200)]
+    with pytest.raises(CopyDamagedError), closing(RecordIndex(path)) as index:
+        assert [index.by_name(each) for each in names] == []
+    with closing(RecordIndex(path)) as index:
+        assert index.positions() is None
 
 
 def test_a_short_run_of_the_benchmark(tmp_path: Path) -> None:
