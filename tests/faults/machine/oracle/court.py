@@ -7,7 +7,7 @@ from tests.faults.machine.ledger import Sent, Violation
 from tests.faults.machine.oracle.accounts import EVENTS, REJECTED, Accounts
 from tests.faults.machine.oracle.findings import TELEMETRY, Findings
 from tests.faults.machine.oracle.findings import TOPIC as FINDINGS
-from tests.faults.machine.oracle.formats import EPOCH_TOPIC, Partition, Record
+from tests.faults.machine.oracle.formats import EPOCH_TOPIC, Partition, Record, spell
 from tests.faults.machine.oracle.found import Found
 from tests.faults.machine.oracle.shards import ANCHORS, Shards
 
@@ -64,15 +64,15 @@ class Court:
         self.findings.silence.settle()
         self.shards.judge_claims()
 
-    def open_matters(self) -> list[str]:
-        """What more records must bring, in words; empty when all adds up."""
-        waiting = []
-        if unjudged := self.accounts.unjudged():
-            topic, partition, offset = unjudged[0]
-            waiting.append(f"{len(unjudged)} records without a verdict, first {topic}/{partition}/{offset}")
-        if self.accounts.orphans:
-            waiting.append(f"{self.accounts.orphans} verdicts on records that nobody sent")
-        return waiting + self.findings.missing()
+    def unjudged(self) -> list[str]:
+        """What the stages have yet to do, in words."""
+        unjudged = self.accounts.unjudged()
+        return [f"{len(unjudged)} records without a verdict, first {spell(unjudged[0])}"] if unjudged else []
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether every verdict and finding has its cause, and every cause its verdict and finding."""
+        return not (self.accounts.unjudged() or self.accounts.orphans or self.findings.missing())
 
     def verdict(self) -> list[Violation]:
         """All is read: what is still open is a fault. Returns what is new."""

@@ -54,9 +54,7 @@ class Oracle:
                     self._pass()
                 except UnreadableError as error:
                     return [Violation("unreadable", str(error))]
-                is_done = not (
-                    self._court.shards.waiting or self._court.open_matters() or self._reader.shrunk
-                )
+                is_done = self._court.adds_up and not (self._court.shards.waiting or self._reader.shrunk)
                 if is_done or time.monotonic() > until:
                     break
                 time.sleep(PAUSE_S)
@@ -116,7 +114,8 @@ class Oracle:
         stopping = [
             f"{topic}/{number} has not said that it stopped" for topic, number in self._silently_stopped()
         ]
-        return [*self._court.open_matters(), *self._court.shards.unpublished(sizes), *stopping]
+        # Findings without a cause, and verdicts without a record, are not waited for: `check` names them.
+        return [*self._court.unjudged(), *self._court.shards.unpublished(sizes), *stopping]
 
     def _silently_stopped(self) -> set[Partition]:
         """Shards that must have stopped while no sealer tells of any."""
