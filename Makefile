@@ -7,12 +7,14 @@ READY := $(VENV)/.ready
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test conformance lint format lock clean
+.PHONY: help demo test conformance faults soak lint format lock clean
 
 help:
 	@echo "make demo   run the whole path on real vitals with attacks mixed in   (ARGS='--seconds 30 --report r.json')"
 	@echo "make test   run the tests                                            (ARGS='-k replay')"
 	@echo "make conformance   foreign verifiers on our log; needs Go, Node and Python 3.12+"
+	@echo "make faults   schedules of faults drawn from a seed   (ARGS='--seconds 300 --seed 7')"
+	@echo "make soak   an hour of steady load; is memory flat?   (ARGS='--seconds 600')"
 	@echo "make lint   ruff, mypy --strict, import rules"
 	@echo "make lock   compile requirements.txt anew from pyproject.toml"
 
@@ -31,6 +33,14 @@ test: $(READY)
 conformance: $(READY)
 	@$(BIN)/python -m pytest tests/verifier
 	@$(BIN)/python -m tests.conformance $(ARGS)
+
+# Writes build/faults.json; a schedule that finds something is printed with its seed.
+faults: $(READY)
+	@$(BIN)/python -m tests.faults.machine $(ARGS)
+
+# Writes build/soak.json.
+soak: $(READY)
+	@$(BIN)/python -m tests.faults.soak $(ARGS)
 
 lint: $(READY)
 	@$(BIN)/ruff check .

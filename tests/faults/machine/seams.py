@@ -14,6 +14,8 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
 
+REGISTRY_SEAM = "ingest.registry"
+"""Where ingest reads the registry."""
 INGEST_SEAMS = (
     "ingest.before_flush",
     "ingest.after_flush",
@@ -41,7 +43,8 @@ class Seam:
     at: str
     nth: int = 1
     action: str = "kill"
-    """`kill`: SIGKILL; `pause`: SIGSTOP; `slow`: sleep `seconds`; `fail`: a retriable error of the client."""
+    """`kill`: SIGKILL; `pause`: SIGSTOP; `slow`: sleep `seconds`; `fail`: a retriable error of the client;
+    `outage`: fail every time for `seconds` from here on."""
     seconds: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
@@ -55,6 +58,7 @@ class Seams:
     def __init__(self, wanted: Sequence[Seam]) -> None:
         self._wanted = wanted
         self._passed: Counter[str] = Counter()
+        self._out_until: dict[str, float] = {}
         self.in_tick = False
         """The transaction under way was begun by time alone."""
 
@@ -63,7 +67,12 @@ class Seams:
         self._passed[at] += 1
         for seam in self._wanted:
             if seam.at == at and seam.nth == self._passed[at]:
-                _act(seam)
+                if seam.action == "outage":
+                    self._out_until[at] = time.monotonic() + seam.seconds
+                else:
+                    _act(seam)
+        if time.monotonic() < self._out_until.get(at, 0.0):
+            _act(Seam(at, action="fail"))
 
 
 def _act(seam: Seam) -> None:
@@ -139,7 +148,10 @@ def _wrap_producers(stage: str, seams: Seams) -> None:
 
 def _wrap_ingest(seams: Seams) -> None:
     from pipeline.ingest import IngestSession
+    from pipeline.registry import RegistryFollower
 
+    _before(RegistryFollower, "_take", lambda: seams.passing(REGISTRY_SEAM))
+    _before(RegistryFollower, "_high_watermark", lambda: seams.passing(REGISTRY_SEAM))
     real = IngestSession._write
 
     def write(self: Any, producer: Any, outcomes: Any) -> None:

@@ -83,11 +83,11 @@ class World:
             init_local(self.settings)
             authority = Authority(self.settings)
             undo.callback(authority.close)
-            producer = kafka.producer(
+            self.producer = kafka.producer(
                 self.settings, **{"message.timeout.ms": 0, "message.max.bytes": 2_000_000, "linger.ms": 2}
             )
             name = self.settings.log_name
-            self.traffic = Workload(producer, authority, name, PARTITIONS, self.rng)
+            self.traffic = Workload(self.producer, authority, name, PARTITIONS, self.rng)
             self.traffic.enroll(DEVICES)
             trust = load_trust(trust_path(self.settings))
             log_dir = self.data_dir / "log"
@@ -133,6 +133,23 @@ class World:
     def count(self, kind: str) -> None:
         """Note an injected fault."""
         self.faults[kind] = self.faults.get(kind, 0) + 1
+
+    def published_size(self, topic: str, number: int) -> int:
+        """Leaves under the published checkpoint of a shard; 0 before the first."""
+        try:
+            text = (self.data_dir / "log" / topic / str(number) / "checkpoint").read_text()
+        except FileNotFoundError:
+            return 0
+        return int(text.split("\n")[1])
+
+    def read_on(self) -> None:
+        """Let the oracle read all there is now: what comes next may take it away."""
+        self.sent += self.traffic.acknowledged()
+        self.oracle.pending(self.sent)
+
+    def expect_stop(self, topic: str) -> None:
+        """From here on the shards of a topic must stop, say so, and sign nothing more."""
+        self.oracle.retire(topic)
 
     def tell(self, invariant: str, what: str) -> None:
         """Note a violation."""
@@ -323,7 +340,11 @@ class World:
     def judge(self) -> list[Violation]:
         """Ask the oracle about everything up to now, and take what was found meanwhile."""
         self.watcher.look()
-        found = [*self.violations, *self.oracle.check(self.sent), *self.watcher.violations()]
+        found = [
+            *self.violations,
+            *self.oracle.check(self.sent, self.watcher.seen),
+            *self.watcher.violations(),
+        ]
         self.violations = []
         self.sent = []
         return found

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from tests.faults.machine.faults import broker, processes, state, zombies
+from tests.faults.machine.faults import broker, processes, registry, state, topics, zombies
 from tests.faults.machine.world import World
 
 Inject = Callable[[World, Random], None]
@@ -45,4 +45,10 @@ FAULTS: dict[str, Fault] = {
     "lose_rocksdb": Fault(state.lose_rocksdb, 1.5),
     "roll_back_rocksdb": Fault(state.roll_back_rocksdb),
     "corrupt_rocksdb": Fault(state.corrupt_rocksdb),
+    "registry_grows": Fault(registry.registry_grows),
+    "registry_lags": Fault(registry.registry_lags),
+    "registry_stops": Fault(registry.registry_stops),
+    "trim_sealed": Fault(topics.trim_sealed),
+    "trim_unsealed": Fault(topics.trim_unsealed, 0.5, ends_world=True),
+    "recreate_topic": Fault(topics.recreate_topic, 0.5, ends_world=True),
 }
