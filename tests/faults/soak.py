@@ -37,7 +37,7 @@ from pipeline.shard import store_of
 from schemas.checkpoint import parse_checkpoint
 from schemas.note import parse_note
 from schemas.partition import partition_of
-from tests.faults.growth import Growth, judge
+from tests.faults.growth import MIB, Growth, judge
 from tests.kit.deployment import Deployment, Device
 
 REPORT = Path("build/soak.json")
@@ -48,6 +48,7 @@ DISTURB_EVERY_S, SLOW_S, PAUSE_S = 30.0, 15.0, 5.0
 SLOW_STAGES = ("ingest", "seal", "correlate")
 KILLED_STAGES = ("ingest", "seal", "correlate", "monitor", "anchor")
 SETTLE_DEADLINE_S = 300.0
+SERIES_STEP = 15
 
 
 @dataclass
@@ -203,6 +204,11 @@ class Soak:
         return None
 
 
+def _series(samples: list[tuple[float, int, int]]) -> list[tuple[int, float]]:
+    """Memory for a drawing: a point in so many seconds."""
+    return [(round(at), round(size / MIB, 1)) for at, _, size in samples[::SERIES_STEP]]
+
+
 def _take_up(soak: Soak, backlog: int) -> dict[str, float | None]:
     """Let records wait for ingest, and then all of its outputs for every other stage."""
     with LocalStack(soak.settings, stages=()):
@@ -250,6 +256,7 @@ def run(folder: Path, seconds: float, rate: float, backlog: int, seed: int) -> d
         "disturbances": dict(sorted(soak.disturbances.items())),
         "drained_after_s": drained_s,
         "processes": {name: growth.to_json() for name, growth in sorted(judged.items())},
+        "series_mib": {name: _series(found) for name, found in sorted(soak.samples.items())},
         "flat": not grown if any(growth.slope_mib_per_h is not None for growth in judged.values()) else None,
         "grown": grown,
         "ok": not grown and drained_s is not None and None not in taken_up.values(),
