@@ -13,12 +13,14 @@ from typing import Any
 
 import pytest
 
+from pipeline.kafka import admin
 from pipeline.local.errors import StackBusyError, StackFailedError
 from pipeline.local.files import free_port, read_json
 from pipeline.local.process import ProcessId
 from pipeline.local.stack import LocalStack, settings_environment
 from pipeline.local.status import StackStatus, read_status
 from pipeline.settings import Settings
+from tests.kit.deployment import recreate_topics
 
 Reap = Callable[[int], ProcessId]
 Eventually = Callable[..., None]
@@ -135,7 +137,9 @@ def test_a_killed_supervisor_is_followed_by_a_clean_start(
 
 
 def test_an_existing_kafka_is_used(kafka: str, data_dir: Path) -> None:
-    with LocalStack(Settings(data_dir=data_dir, bootstrap_servers=kafka), stages=()) as stack:
+    settings = Settings(data_dir=data_dir, bootstrap_servers=kafka)
+    recreate_topics(admin(settings), settings)  # the session's broker has those of whichever test came before
+    with LocalStack(settings, stages=()) as stack:
         status = stack.status()
         assert status.bootstrap_servers == kafka
         assert [row.name for row in status.processes] == ["ledger"]
