@@ -15,13 +15,18 @@ from pipeline.statestore import Partition
 from processors.model import RawRecord
 
 
+def group_of(settings: Settings, stage: str) -> str:
+    """Name the consumer group of a stage's workers."""
+    return f"{settings.log_name}.{stage}"
+
+
 class GroupMember:
     """One consumer of a group. `changed` is true from an assignment or a loss until `start_at`."""
 
     def __init__(
         self, settings: Settings, stage: str, slot: int, topics: list[str], *, with_headers: bool = True
     ) -> None:
-        name = f"{settings.log_name}.{stage}"
+        name = group_of(settings, stage)
         self.assigned: list[Partition] = []
         self.changed = False
         self.has_joined = False

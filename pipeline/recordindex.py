@@ -20,7 +20,7 @@ from blake3 import blake3
 from rocksdict import AccessType, Options, Rdict
 
 from pipeline.settings import PipelineError
-from pipeline.workingcopy import CopyBusyError, WorkingCopy, empty_batch
+from pipeline.workingcopy import CopyBusyError, WorkingCopy, empty_batch, end_of
 from processors.model import RawRecord
 from schemas.codec import CODEC
 from schemas.envelope import PayloadKind, decode_envelope
@@ -148,7 +148,7 @@ class RecordIndex:
         """Forget everything: the topic is another one."""
         batch = empty_batch()
         for prefix in (_EVENT, _DIGEST, _POSITIONS):
-            batch.delete_range(prefix, bytes([prefix[0] + 1]))
+            batch.delete_range(prefix, end_of(prefix))
         self._copy.write(batch)
 
     def close(self) -> None:

@@ -7,15 +7,13 @@ that ingest commits. So the last verdict says where ingest stands, also when its
 import time
 from dataclasses import dataclass
 
-from confluent_kafka import (
-    ConsumerGroupTopicPartitions,
-    KafkaError,
-    KafkaException,
-    TopicPartition,
-)
+from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from pipeline import kafka
 from pipeline.kafka import CALL_TIMEOUT_S
+from pipeline.kafkaread import read_from
+from pipeline.membership import group_of
 from pipeline.settings import PipelineError, Settings, UsageError
 from pipeline.statestore import Partition
 from pipeline.topics import EVENTS, RAW_TOPICS, REJECTED
@@ -65,10 +63,10 @@ def standing(settings: Settings, place: Partition) -> Standing:
     admin = kafka.admin(settings)
     if number not in admin.list_topics(topic, timeout=CALL_TIMEOUT_S).topics[topic].partitions:
         raise UsageError(f"{topic} has no partition {number}")
-    group = ConsumerGroupTopicPartitions(_group(settings), [TopicPartition(topic, number)])
+    group = ConsumerGroupTopicPartitions(group_of(settings, "ingest"), [TopicPartition(topic, number)])
     asked = admin.list_consumer_group_offsets([group], request_timeout=CALL_TIMEOUT_S)
     found = asked[group.group_id].result(CALL_TIMEOUT_S).topic_partitions[0]
-    verdicts = [_last_verdict(settings, output, place) for output in (EVENTS, REJECTED)]
+    verdicts = [_last_verdict(settings, admin, output, place) for output in (EVENTS, REJECTED)]
     judged = [offset for offset in verdicts if offset is not None]
     return Standing(
         place,
@@ -85,7 +83,7 @@ def set_offset(settings: Settings, place: Partition, next_offset: int) -> None:
     Raises OffsetError where one stays, KafkaException when nobody answers.
     """
     admin = kafka.admin(settings)
-    wanted = ConsumerGroupTopicPartitions(_group(settings), [TopicPartition(*place, next_offset)])
+    wanted = ConsumerGroupTopicPartitions(group_of(settings, "ingest"), [TopicPartition(*place, next_offset)])
     deadline = time.monotonic() + settings.session_timeout_s + CALL_TIMEOUT_S
     while True:
         asked = admin.alter_consumer_group_offsets([wanted], request_timeout=CALL_TIMEOUT_S)
@@ -93,19 +91,12 @@ def set_offset(settings: Settings, place: Partition, next_offset: int) -> None:
         if error is None:
             return
         if time.monotonic() > deadline:
-            raise OffsetError(
-                f"{_group(settings)}: is every ingest worker stopped? Kafka says: {error.str()}"
-            )
+            raise OffsetError(f"{wanted.group_id}: is every ingest worker stopped? Kafka says: {error.str()}")
         time.sleep(RETRY_S)
 
 
-def _group(settings: Settings) -> str:
-    return f"{settings.log_name}.ingest"
-
-
-def _last_verdict(settings: Settings, output: str, place: Partition) -> int | None:
+def _last_verdict(settings: Settings, admin: AdminClient, output: str, place: Partition) -> int | None:
     """Return the offset of the last record of a raw partition that has a verdict in `output`."""
-    admin = kafka.admin(settings)
     partition = (output, place[1])
     start = kafka.start_offsets(admin, [partition])[partition]
     end = kafka.end_offsets(admin, [partition])[partition]
@@ -122,26 +113,8 @@ def _newest_source(settings: Settings, partition: Partition, first: int, place: 
     """Read an output partition from an offset to its end, as committed, for the newest source."""
     wanted = f"{place[0]}/{place[1]}/".encode()
     newest: int | None = None
-    reader = kafka.consumer(
-        settings,
-        f"{settings.log_name}.standing",
-        **{"enable.partition.eof": True, "auto.offset.reset": "earliest"},
-    )
-    try:
-        reader.assign([TopicPartition(*partition, first)])
-        moved_at = time.monotonic()
-        while True:
-            for message in reader.consume(FIRST_LOOK, 0.2):
-                error, moved_at = message.error(), time.monotonic()
-                if error is None:
-                    source = dict(kafka.to_record(message).headers).get("source") or b""
-                    if source.startswith(wanted):
-                        newest = int(source.removeprefix(wanted))
-                elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - the public name of the code
-                    return newest
-                else:
-                    raise KafkaException(error)
-            if time.monotonic() - moved_at > CALL_TIMEOUT_S:
-                raise kafka.KafkaReadError(f"{partition[0]}[{partition[1]}]: nothing arrives")
-    finally:
-        reader.close()
+    for record in read_from(settings, partition, first):
+        source = dict(record.headers).get("source") or b""
+        if source.startswith(wanted):
+            newest = int(source.removeprefix(wanted))
+    return newest
