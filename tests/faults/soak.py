@@ -32,6 +32,7 @@ from pipeline import kafka, topics
 from pipeline.authority import Authority
 from pipeline.local.stack import LocalStack
 from pipeline.local.status import read_status
+from pipeline.membership import group_of
 from pipeline.settings import Settings
 from pipeline.shard import store_of
 from schemas.checkpoint import parse_checkpoint
@@ -181,7 +182,7 @@ class Soak:
         """Records that ingest has not judged, or that no checkpoint covers."""
         raw = [(topic, p) for topic in topics.RAW_TOPICS for p in range(self.settings.partitions)]
         ends = kafka.end_offsets(admin, raw)
-        group = f"{self.settings.log_name}.ingest"
+        group = group_of(self.settings, "ingest")
         found = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])[group].result(20)
         at = {(place.topic, place.partition): max(0, place.offset) for place in found.topic_partitions or ()}
         unjudged: int = sum(end - at.get(place, 0) for place, end in ends.items())

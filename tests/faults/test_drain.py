@@ -1,27 +1,24 @@
 """SIGTERM to every stage: it commits what it has and is gone in time, whatever Kafka does meanwhile."""
 
 import contextlib
-import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from pipeline import topics
 from pipeline.authority import Authority
 from pipeline.cli.run import STAGES
 from pipeline.local.stack import LocalStack
 from pipeline.local.status import read_status
 from pipeline.settings import Settings
-from schemas.partition import partition_of
-from tests.kit.deployment import Deployment, wait_for
+from tests.kit.deployment import Deployment, Device, wait_for
+from tests.kit.load import under_load
 
 pytestmark = pytest.mark.timeout(300)
 DEADLINE_S = 15.0
@@ -106,40 +103,14 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
 @pytest.fixture
 def stages(deployment: Deployment) -> Iterator[Stages]:
     made = Stages(deployment.settings)
-    with under_load(deployment):
+    with under_load(deployment, devices=DEVICES, batch=events_and_nonsense, pause_s=LOAD_PAUSE_S):
         yield made
         made.end()
 
 
-@contextlib.contextmanager
-def under_load(deployment: Deployment) -> Iterator[None]:
-    """Send events all the while, and some that are none."""
-    devices = [deployment.enroll() for _ in range(DEVICES)]
-    over = threading.Event()
-
-    def body() -> None:
-        for device in itertools.cycle(devices):
-            if over.wait(LOAD_PAUSE_S):
-                return
-            key = device.did.encode()
-            for value in [*(device.telemetry() for _ in range(EVENTS_AT_ONCE)), b"nonsense"]:
-                with contextlib.suppress(BufferError):
-                    deployment.producer.produce(
-                        topics.TELEMETRY_RAW,
-                        key=key,
-                        value=value,
-                        partition=partition_of(key, deployment.settings.partitions),
-                    )
-            deployment.producer.poll(0)
-
-    thread = threading.Thread(target=body)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-        assert deployment.producer.flush(60) == 0
+def events_and_nonsense(device: Device) -> list[bytes]:
+    """Events, and one record that is none."""
+    return [*(device.telemetry() for _ in range(EVENTS_AT_ONCE)), b"nonsense"]
 
 
 @contextlib.contextmanager

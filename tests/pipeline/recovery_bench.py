@@ -17,10 +17,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
@@ -29,13 +27,15 @@ from confluent_kafka.admin import AdminClient
 from pipeline import kafka, topics
 from pipeline.authority import Authority
 from pipeline.local.kafka import running_kafka
+from pipeline.membership import group_of
 from pipeline.settings import Settings
 from pipeline.shard import store_of
 from pipeline.trust import init_local
 from processors.detect import DetectConfig, TelemetryDetectors
 from processors.state import REMEMBERED, DeviceState
 from schemas.partition import partition_of
-from tests.kit.deployment import Deployment
+from tests.kit.deployment import Deployment, Device
+from tests.kit.load import under_load
 
 CHANGELOG = topics.changelog_of(topics.TELEMETRY_RAW)
 CODES = (147842, 150456, 151562, 150017, 150018)
@@ -49,38 +49,14 @@ DEADLINE_S = 300.0
 # ---- (a) from kill to the next result ----------------------------------------------------------------------
 
 
-@contextmanager
-def load(deployment: Deployment) -> Iterator[None]:
-    """About 1,000 events a second, signed beforehand no longer than needed."""
-    devices = [deployment.enroll() for _ in range(LOAD_DEVICES)]
-    over = threading.Event()
-
-    def body() -> None:
-        for device in itertools.cycle(devices):
-            if over.wait(LOAD_PAUSE_S):
-                return
-            for _ in range(LOAD_BATCH):
-                deployment.producer.produce(
-                    topics.TELEMETRY_RAW,
-                    key=device.did.encode(),
-                    value=device.telemetry(),
-                    partition=partition_of(device.did.encode(), deployment.settings.partitions),
-                )
-            deployment.producer.poll(0)
-
-    thread = threading.Thread(target=body)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-        deployment.producer.flush(30)
+def some_events(device: Device) -> list[bytes]:
+    """So many that the load is about 1,000 events a second, signed no longer beforehand than needed."""
+    return [device.telemetry() for _ in range(LOAD_BATCH)]
 
 
 def committed(admin: AdminClient, settings: Settings) -> int:
     """Source offsets of all partitions that ingest has committed, added up."""
-    group = f"{settings.log_name}.ingest"
+    group = group_of(settings, "ingest")
     answer = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])
     return sum(place.offset for place in answer[group].result(20).topic_partitions if place.offset > 0)
 
@@ -148,7 +124,7 @@ def bench_kills(folder: Path, kills: int) -> None:
         admin = kafka.admin(settings)
         workers = {stage: Worker(settings, stage) for stage in ("ingest", "seal")}
         try:
-            with load(deployment):
+            with under_load(deployment, devices=LOAD_DEVICES, batch=some_events, pause_s=LOAD_PAUSE_S):
                 for stage, what, look in (
                     ("ingest", "committed batch", lambda: committed(admin, settings)),
                     ("seal", "published checkpoint", lambda: published(settings)),
@@ -202,7 +178,7 @@ def write_changelog(settings: Settings, count: int) -> int:
 
 def commit_beginnings(settings: Settings) -> None:
     """What a group has that has worked before: a committed offset for each raw partition."""
-    group = kafka.consumer(settings, f"{settings.log_name}.ingest")
+    group = kafka.consumer(settings, group_of(settings, "ingest"))
     places = [TopicPartition(topic, p, 0) for topic in topics.RAW_TOPICS for p in range(settings.partitions)]
     group.commit(offsets=places, asynchronous=False)
     group.close()
