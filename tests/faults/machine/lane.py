@@ -16,7 +16,7 @@ from collections import Counter
 from pathlib import Path
 
 from tests.faults.machine.faults import FAULTS
-from tests.faults.machine.schedule import Result, run_schedule
+from tests.faults.machine.schedule import run_schedule
 from tests.faults.machine.world import World
 from tests.faults.machine.zygote import Zygote
 
@@ -31,7 +31,7 @@ def say(**line: object) -> None:
 
 def main(arguments: list[str]) -> int:
     """Entry point."""
-    options = _parse(arguments)
+    options = lane_parser(__doc__).parse_args(arguments)
     seeds = random.Random(options.seed)
     ends_at = time.monotonic() + options.seconds
     left = options.schedules
@@ -63,25 +63,26 @@ def _run_world(
             say(**result.to_json(), faults=dict(new), restarts=world.restarts)
             left -= 1
             if result.violations:
-                _keep(folder, result, options.keep)
+                keep_logs(folder, result.seed, options.keep)
                 break  # what follows would only repeat it
             if any(FAULTS[kind].ends_world for kind in result.kinds):
                 break
     return left
 
 
-def _keep(folder: Path, result: Result, keep: str) -> None:
-    """Copy what a person needs to look into a violation: the stages' logs."""
+def keep_logs(world_folder: Path, seed: int, keep: str) -> None:
+    """Copy what a person needs to look into a violation: the stages' logs and signs of life."""
     if not keep:
         return
-    target = Path(keep) / str(result.seed)
+    target = Path(keep) / str(seed)
     target.mkdir(parents=True, exist_ok=True)
-    for log in [*folder.glob("*.log"), *folder.glob("data/run/*")]:
+    for log in [*world_folder.glob("*.log"), *world_folder.glob("data/run/*")]:
         (target / log.name).write_bytes(log.read_bytes())
 
 
-def _parse(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+def lane_parser(text: str | None) -> argparse.ArgumentParser:
+    """Take the options that every lane has."""
+    parser = argparse.ArgumentParser(description=text)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--replay", type=int, help="the seed of one schedule, run again and again")
@@ -89,7 +90,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--kinds", default="", help="only these kinds of fault, in this order")
     parser.add_argument("--broken", default="", help="a deliberate fault of the build")
     parser.add_argument("--keep", default="", help="folder for the logs of a schedule that found something")
-    return parser.parse_args(arguments)
+    return parser
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from schemas.codec import CODEC
 from schemas.envelope import MAX_ENVELOPE_BYTES, PayloadKind, Signature, SignedEnvelope
 from schemas.partition import partition_of
 from schemas.signing import SigningIdentity
-from tests.faults.machine.ledger import Sent
+from tests.faults.machine.ledger import ACCEPTED, Sent
 
 TOPIC_OF = {
     PayloadKind.TELEMETRY: topics.TELEMETRY_RAW,
@@ -31,7 +31,6 @@ TOPIC_OF = {
 }
 REMEMBERED = 64
 """Digests that the design says are remembered (section 3, invariant 2)."""
-ACCEPTED = "accepted"
 
 
 @dataclass(slots=True)

@@ -303,7 +303,7 @@ class World:
     def heal(self) -> None:
         """Take every fault back: nothing paused, nothing held, no seam left, the usual workers."""
         self.resume_broker()
-        if self._broker_process.poll() is not None:
+        if self.is_broker_gone:
             self.start_broker()
         with self._lock:
             self._held.clear()

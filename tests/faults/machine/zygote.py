@@ -21,6 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tests.faults.machine.forked import become
 from tests.faults.machine.seams import Seam, install
 
 STAGES = ("ingest", "seal", "anchor", "correlate", "monitor")
@@ -213,27 +214,15 @@ def _fork(request: dict[str, Any], descriptors: Sequence[int]) -> None:
     if pid:
         _tell("forked", pid=pid)
         return
-    code = 1
-    try:
+
+    def body() -> None:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        null = os.open(os.devnull, os.O_RDONLY)
         for descriptor in descriptors:
             os.close(descriptor)
-        os.dup2(null, 0)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
         _run(request)
-        code = 0
-    except BaseException:
-        import traceback
 
-        traceback.print_exc()
-    finally:
-        sys.stderr.flush()
-        # Not sys.exit: what the parent had open is not ours to close in an orderly way.
-        os._exit(code)
+    become(request["log"], body)
 
 
 def _run(request: dict[str, Any]) -> None:

@@ -3,7 +3,6 @@
 python -m tests.faults.machine.ledgers.lane --seconds 60 --seed 7 [--kinds a,b] [--replay SEED]
 """
 
-import argparse
 import itertools
 import logging
 import random
@@ -16,7 +15,7 @@ from pathlib import Path
 import structlog
 
 from tests.faults.machine.faults.ledger import LEDGER_FAULTS, run_ledger_schedule, schedules
-from tests.faults.machine.lane import say
+from tests.faults.machine.lane import keep_logs, lane_parser, say
 from tests.faults.machine.ledgers.world import PRELOADED, LedgerWorld
 from tests.faults.machine.zygote import Zygote
 
@@ -25,7 +24,9 @@ SCHEDULES_A_WORLD = 30
 
 def main(arguments: list[str]) -> int:
     """Entry point."""
-    options = _parse(arguments)
+    parser = lane_parser(__doc__)
+    parser.add_argument("--singly", action="store_true", help="one kind of fault after the other")
+    options = parser.parse_args(arguments)
     # Standard output belongs to the runner.
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
@@ -69,25 +70,9 @@ def _run(world: LedgerWorld, seed: int, kinds: list[str], keep: str) -> bool:
         restarts=world.workers.restarts - restarts,
         healed_in_s=world.healed_in_s[-1] if world.healed_in_s else None,
     )
-    if found and keep:
-        target = Path(keep) / str(seed)
-        target.mkdir(parents=True, exist_ok=True)
-        for log in [*world.folder.glob("*.log"), *world.data_dir.glob("run/*.json")]:
-            (target / log.name).write_bytes(log.read_bytes())
+    if found:
+        keep_logs(world.folder, seed, keep)
     return not found
-
-
-def _parse(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--singly", action="store_true", help="one kind of fault after the other")
-    parser.add_argument("--replay", type=int, help="the seed of one schedule, run again and again")
-    parser.add_argument("--schedules", type=int, default=-1, help="at most so many")
-    parser.add_argument("--kinds", default="", help="only these kinds of fault, in this order")
-    parser.add_argument("--broken", default="", help="a deliberate fault of the build")
-    parser.add_argument("--keep", default="", help="folder for the logs of a schedule that found something")
-    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

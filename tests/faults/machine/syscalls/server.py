@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tests.faults.machine.forked import become
 from tests.faults.machine.syscalls.shim import Shim
 
 RUN_DEADLINE_S = 60.0
@@ -69,7 +71,7 @@ def serve() -> None:
         request = json.loads(line)
         pid = os.fork()
         if not pid:
-            _become(request, stages, broken)
+            become(request["log"], partial(_run, request, stages, broken))
         os.write(1, b"%d\n" % _wait(pid))
 
 
@@ -84,25 +86,10 @@ def _wait(pid: int) -> int:
     return os.waitpid(pid, 0)[1]
 
 
-def _become(request: dict[str, Any], stages: Any, broken: Any) -> None:
-    code = 1
-    try:
-        log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        null = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(null, 0)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        if request["broken"]:
-            broken.apply(request["broken"])
-        stages.STAGES[request["stage"]](Path(request["world"]))
-        code = 0
-    except BaseException:
-        import traceback
-
-        traceback.print_exc()
-    finally:
-        sys.stderr.flush()
-        os._exit(code)
+def _run(request: dict[str, Any], stages: Any, broken: Any) -> None:
+    if request["broken"]:
+        broken.apply(request["broken"])
+    stages.STAGES[request["stage"]](Path(request["world"]))
 
 
 if __name__ == "__main__":
