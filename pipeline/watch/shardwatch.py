@@ -271,13 +271,16 @@ class ShardWatch:
         """Tell whether the topic ends before the leaves do, and has done so for a while."""
         facts, watch = self._watch.facts, self._watch
         end = facts.ends.get(self.place) if facts else None
-        if end is None or not watch.tail.follows(self.place) or watch.tail.trouble:
+        if facts is None or end is None or not watch.tail.follows(self.place) or watch.tail.trouble:
             watch.standing.end(("records", self.origin))
             return False
         if end >= sealed_to or watch.tail.seen_to(self.place) < end:
             watch.standing.end(("records", self.origin))  # they are on their way to us
             return False
-        return self._lasts("records", watch.settings.monitor_patience_s / 2)
+        self.is_uneasy = True
+        # By when it said so: of a cluster that is away the last word only grows old.
+        held_s = watch.standing.held_s(("records", self.origin), facts.asked_at_s)
+        return held_s >= watch.settings.monitor_patience_s / 2
 
     def _look_for_waiting(self) -> None:
         """All that is published is compared: what still waits was passed over, if others go on."""
