@@ -63,7 +63,9 @@ class IngestSession:
         self._admin = kafka.admin(settings)
         self._registry = RegistryFollower(settings, load_trust(trust_path(settings)))
         self._judges = judges(settings, self._registry)
-        self._member = GroupMember(settings, "ingest", slot, list(RAW_TOPICS), with_headers=False)
+        self._member = GroupMember(
+            settings, self._admin, "ingest", slot, list(RAW_TOPICS), with_headers=False
+        )
         self._recovery = Recovery(
             settings,
             self._admin,

@@ -8,9 +8,11 @@ where.
 from collections.abc import Mapping
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from pipeline import kafka
 from pipeline.settings import Settings
+from pipeline.stalls import Stalls
 from pipeline.statestore import Partition
 from processors.model import RawRecord
 
@@ -24,7 +26,14 @@ class GroupMember:
     """One consumer of a group. `changed` is true from an assignment or a loss until `start_at`."""
 
     def __init__(
-        self, settings: Settings, stage: str, slot: int, topics: list[str], *, with_headers: bool = True
+        self,
+        settings: Settings,
+        admin: AdminClient,
+        stage: str,
+        slot: int,
+        topics: list[str],
+        *,
+        with_headers: bool = True,
     ) -> None:
         name = group_of(settings, stage)
         self.assigned: list[Partition] = []
@@ -32,6 +41,9 @@ class GroupMember:
         self.has_joined = False
         self.ends: dict[Partition, int] = {}
         """Where a partition's end was met last: the next offset, past markers that are no records."""
+        self._places: dict[Partition, int] = {}
+        """The next offset of each partition that is read."""
+        self._stalls = Stalls(admin)
         self._with_headers = with_headers
         self._fatal: KafkaError | None = None
         self.consumer: Consumer = kafka.consumer(
@@ -50,9 +62,12 @@ class GroupMember:
     def consume(self, most: int, wait_s: float) -> dict[Partition, list[RawRecord]]:
         """Return the next records by partition, in offset order; nothing while `changed`.
 
-        Raises KafkaException or KafkaReadError: a fenced member's is fatal.
+        Raises KafkaException, whose fatal ones tell that we are fenced, KafkaReadError, or
+        StalledPartitionError.
         """
         messages = self.consumer.consume(most, wait_s)
+        if len(messages) < most:
+            self._stalls.drained()
         if self._fatal is not None:
             raise KafkaException(self._fatal)
         batches: dict[Partition, list[RawRecord]] = {}
@@ -62,24 +77,37 @@ class GroupMember:
                 # Told here or to the callback, whichever comes first; either way the successor stays.
                 raise KafkaException(error)
             if error is not None and error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - the public name
-                self.ends[message.topic() or "", message.partition() or 0] = message.offset() or 0
+                partition = (message.topic() or "", message.partition() or 0)
+                self.ends[partition] = message.offset() or 0
+                self._move(partition, self.ends[partition])
                 continue
             record = kafka.to_record(message, with_headers=self._with_headers)
             batches.setdefault((record.topic, record.partition), []).append(record)
+        if not self.changed:
+            for partition, batch in batches.items():
+                self._move(partition, batch[-1].offset + 1)
+            self._stalls.look(self._places)
         # What came together with a new assignment belongs to nobody's state; it is fetched again.
         return {} if self.changed else batches
 
     def start_at(self, next_offsets: Mapping[Partition, int]) -> None:
         """Read from these offsets on; assigned partitions that are not named stay unread."""
         places = [TopicPartition(topic, number, at) for (topic, number), at in next_offsets.items()]
-        self.ends = {}
+        self.ends, self._places = {}, dict(next_offsets)
+        self._stalls.begin()
         self.consumer.assign(places)
         self.consumer.resume(places)  # `_on_assign` paused them, and a pause outlives an assignment
         self.changed = False
 
     def pause(self, partition: Partition) -> None:
         """Read no more of a partition."""
+        self._places.pop(partition, None)
         self.consumer.pause([TopicPartition(*partition)])
+
+    def _move(self, partition: Partition, next_offset: int) -> None:
+        # A partition that was paused may still have records under way.
+        if partition in self._places:
+            self._places[partition] = max(self._places[partition], next_offset)
 
     def close(self) -> None:
         """Leave off; the place is kept for a successor until the session times out."""

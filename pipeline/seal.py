@@ -67,7 +67,7 @@ class SealSession:
         self._signer = log_signers(settings)
         self._admin = kafka.admin(settings)
         self._producer = kafka.producer(settings)
-        self._member = GroupMember(settings, "seal", slot, list(SEALED_TOPICS))
+        self._member = GroupMember(settings, self._admin, "seal", slot, list(SEALED_TOPICS))
         self._shards: dict[Partition, Shard] = {}
         self.stopped: dict[Partition, str] = {}
         """Shards that disagree with their topic, and why."""
