@@ -33,6 +33,11 @@ _WEEK_MS = str(7 * 86400 * 1000)
 _FOREVER = "-1"
 _APPEND_TIME = {"message.timestamp.type": "LogAppendTime", "cleanup.policy": "delete"}
 
+_MIN_IN_SYNC = "min.insync.replicas"
+IN_SYNC = 2
+"""Of three or more replicas so many must have a record before it is acknowledged: with one, what was
+acknowledged can be lost with a single broker; with all, a single broker that is away stops every write."""
+
 
 def changelog_of(raw_topic: str) -> str:
     """Name the compacted changelog that restores ingest's state for a raw topic."""
@@ -54,6 +59,10 @@ class TopicSpec:
     def partitions(self, settings: Settings) -> int:
         """Count partitions under these settings."""
         return settings.partitions if self.by_device else 1
+
+    def config_with(self, replicas: int) -> dict[str, str]:
+        """Return the broker settings for so many replicas."""
+        return {**self.config, **({_MIN_IN_SYNC: str(IN_SYNC)} if replicas > IN_SYNC else {})}
 
 
 def _sealed(name: str, *, by_device: bool, retention_ms: str) -> TopicSpec:
@@ -106,7 +115,7 @@ def apply(admin: AdminClient, settings: Settings) -> list[str]:
                 spec.name,
                 num_partitions=spec.partitions(settings),
                 replication_factor=settings.replication_factor,
-                config=spec.config,
+                config=spec.config_with(settings.replication_factor),
             )
             for spec in missing
         ],
@@ -141,4 +150,10 @@ def check(admin: AdminClient, settings: Settings, *, must_exist: bool = True) ->
             for key in ("message.timestamp.type", "cleanup.policy")
             if key in spec.config and found[key].value != spec.config[key]
         )
+        replicas = min(len(p.replicas) for p in existing[spec.name].partitions.values())
+        in_sync = int(found[_MIN_IN_SYNC].value)
+        if replicas > IN_SYNC and not IN_SYNC <= in_sync < replicas:
+            problems.append(
+                f"topic {spec.name} has {_MIN_IN_SYNC}={in_sync}, needs {IN_SYNC} for its {replicas} replicas"
+            )
     return problems
