@@ -7,7 +7,7 @@ where.
 
 from collections.abc import Mapping
 
-from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from pipeline import kafka
@@ -96,7 +96,7 @@ class GroupMember:
         self.ends, self._places = {}, dict(next_offsets)
         self._stalls.begin()
         self.consumer.assign(places)
-        self.consumer.resume(places)  # `_on_assign` paused them, and a pause outlives an assignment
+        self.consumer.resume(places)  # a pause outlives an assignment
         self.changed = False
 
     def pause(self, partition: Partition) -> None:
@@ -116,11 +116,9 @@ class GroupMember:
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self.assigned = sorted((tp.topic, tp.partition) for tp in partitions)
         self.changed = self.has_joined = True
-        # At their ends, which always exist: a fixed offset may be below what retention has kept, and the
-        # client looks there before it is paused.
-        consumer.assign([TopicPartition(topic, number, OFFSET_END) for topic, number in self.assigned])
-        if partitions:
-            consumer.pause(partitions)
+        # Of nothing yet: who assigns and pauses lets the client look up a place first, and one that is looked
+        # up twice while a broker comes back now and then stays unread.
+        consumer.assign([])
 
     def _on_revoke(self, consumer: Consumer, _partitions: list[TopicPartition]) -> None:
         self.assigned, self.changed = [], True
