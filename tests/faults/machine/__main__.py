@@ -3,11 +3,24 @@
 import argparse
 import secrets
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from random import Random
 
 from rich.console import Console
 
 from tests.faults.machine import runner
+from tests.faults.machine.faults import FAULTS
+from tests.faults.machine.faults.ledger import LEDGER_FAULTS
+from tests.faults.machine.syscalls.lane import SWEEPS
+
+MACHINE = "tests.faults.machine"
+LANES: dict[str, tuple[str, Mapping[str, object]]] = {
+    "world": (f"{MACHINE}.lane", FAULTS),
+    "ledger": (f"{MACHINE}.ledgers.lane", LEDGER_FAULTS),
+    "calls": (f"{MACHINE}.syscalls.lane", SWEEPS),
+}
+"""Sorts of lanes (stages on a broker, anchor on a ledger, single system calls) with their kinds of fault."""
 
 
 def main(arguments: list[str]) -> int:
@@ -15,20 +28,42 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="make faults", description=__doc__)
     parser.add_argument("--seconds", type=float, default=300.0)
     parser.add_argument("--seed", type=int, default=None, help="default: a fresh one, which is printed")
-    parser.add_argument("--lanes", type=int, default=3, help="worlds that run beside each other")
-    parser.add_argument("--kinds", default="", help="only these kinds of fault")
+    parser.add_argument(
+        "--worlds", type=int, default=4, help="lanes with a broker that run beside each other"
+    )
+    parser.add_argument("--only", choices=LANES, default="", help="only this sort of lane")
+    parser.add_argument("--kinds", default="", help="only these kinds of fault, with commas")
     parser.add_argument("--report", type=Path, default=Path("build/faults.json"))
     parser.add_argument("--keep", type=Path, default=Path("build/faults"), help="logs of what failed")
     options = parser.parse_args(arguments)
+    kinds = [kind for kind in options.kinds.split(",") if kind]
+    unknown = [kind for kind in kinds if not any(kind in known for _, known in LANES.values())]
+    if unknown:
+        parser.error(f"no such kind of fault: {', '.join(unknown)}")
     seed = options.seed if options.seed is not None else secrets.randbits(32)
     console = Console(soft_wrap=True)
-    console.print(f"fault machine: {options.seconds:.0f} s, {options.lanes} worlds, seed {seed}")
-    more = ("--kinds", options.kinds, "--keep", str(options.keep))
-    tally = runner.run(
-        runner.world_lanes(options.lanes, options.seconds, seed, *more), options.seconds, console
-    )
+    lanes = _lanes(options, kinds, Random(seed))
+    names = ", ".join(lane.name for lane in lanes)
+    console.print(f"fault machine: {options.seconds:.0f} s, seed {seed}, lanes {names}", highlight=False)
+    tally = runner.run(lanes, options.seconds, console)
     runner.report(tally, seed, options.report, console)
     return 0 if tally.ok else 1
+
+
+def _lanes(options: argparse.Namespace, kinds: Sequence[str], rng: Random) -> list[runner.Lane]:
+    lanes = []
+    for sort, (module, known) in LANES.items():
+        ours = [kind for kind in kinds if kind in known]
+        if (kinds and not ours) or options.only not in ("", sort):
+            continue
+        for number in range(options.worlds if sort == "world" else 1):
+            command = [
+                sys.executable, "-m", module, "--seconds", str(options.seconds),
+                "--seed", str(rng.getrandbits(32)), "--kinds", ",".join(ours), "--keep", str(options.keep),
+            ]  # fmt: skip
+            again = f"python -m {module} --schedules 3 --replay {{seed}} --kinds {{kinds}}"
+            lanes.append(runner.Lane(f"{sort}-{number}", command, again))
+    return lanes
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from tests.faults.machine.faults import FAULTS
+from tests.faults.machine.faults import FAULTS, storage
 from tests.faults.machine.schedule import run_schedule
 from tests.faults.machine.world import World
 from tests.faults.machine.zygote import Zygote
@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> int:
     seeds = random.Random(options.seed)
     ends_at = time.monotonic() + options.seconds
     left = options.schedules
-    with Zygote(("ingest", "seal")) as zygote:
+    with Zygote(("ingest", "seal"), environment=storage.environment()) as zygote:
         while time.monotonic() < ends_at and left != 0:
             with tempfile.TemporaryDirectory(prefix="attestream-faults-") as folder:
                 left = _run_world(options, zygote, Path(folder), seeds, ends_at, left)

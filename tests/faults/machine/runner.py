@@ -6,14 +6,12 @@ A schedule that finds something is printed with its seed and the command that pl
 import json
 import queue
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from random import Random
 from typing import Any
 
 from rich.console import Console
@@ -29,7 +27,8 @@ class Lane:
 
     name: str
     command: Sequence[str]
-    again: str = "python -m tests.faults.machine.lane --schedules 3 --replay {seed} --kinds {kinds}"
+    again: str
+    """With {seed} and {kinds}."""
 
 
 @dataclass(slots=True)
@@ -139,16 +138,3 @@ def report(tally: Tally, seed: int, path: Path, console: Console) -> None:
         f"{tally.schedules} schedules, {sum(tally.faults.values())} faults, {tally.records} records, "
         f"{len(tally.violations)} violations (seed {seed}; {path})"
     )
-
-
-def world_lanes(count: int, seconds: float, seed: int, *more: str) -> list[Lane]:
-    """Lanes of worlds, each with a seed drawn from the given one."""
-    rng = Random(seed)
-    return [
-        Lane(
-            f"world-{number}",
-            [sys.executable, "-m", "tests.faults.machine.lane", "--seconds", str(seconds),
-             "--seed", str(rng.getrandbits(32)), *more],
-        )
-        for number in range(count)
-    ]  # fmt: skip

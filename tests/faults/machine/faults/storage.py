@@ -4,6 +4,7 @@ A full disk is a real one, a small tmpfs mounted over the folder; where this pro
 of `syscalls` refuses the calls instead. That needs a zygote that was started with `environment()`.
 """
 
+import atexit
 import errno
 import functools
 import json
@@ -34,7 +35,9 @@ STAGE_FOLDERS = {"state/ingest": "ingest", "state/seal": "seal", "log": "seal"}
 @functools.cache
 def _shim() -> Shim:
     """This process's hand on all workers of its zygote."""
-    return Shim(Path(tempfile.mkdtemp(prefix="attestream-shim-")) / "page")
+    folder = tempfile.mkdtemp(prefix="attestream-shim-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Shim(Path(folder) / "page")
 
 
 def environment() -> dict[str, str]:
@@ -90,6 +93,8 @@ def _full_disk(world: World, rng: Random, part: str) -> None:
     if can_mount() and not folder.is_mount():
         with _down(world, stage):
             _make_small(world, folder, ROOM_BYTES)
+    # Bad signatures and replays change no state, and a state that does not change asks for no room.
+    world.begin_traffic("usual", 200)
     told_before = _said_of_space(world, stage)
     with _without_room(folder):
         until = time.monotonic() + TOLD_WITHIN_S

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from tests.faults.machine.faults import broker, processes, registry, state, topics, zombies
+from tests.faults.machine.faults import broker, processes, registry, state, storage, topics, zombies
 from tests.faults.machine.world import World
 
 Inject = Callable[[World, Random], None]
@@ -51,4 +51,9 @@ FAULTS: dict[str, Fault] = {
     "trim_sealed": Fault(topics.trim_sealed),
     "trim_unsealed": Fault(topics.trim_unsealed, 0.5, ends_world=True),
     "recreate_topic": Fault(topics.recreate_topic, 0.5, ends_world=True),
+    **{
+        kind: Fault(inject, weight)
+        for kind, (inject, weight) in storage.STORAGE_FAULTS.items()
+        if kind != "full_disk_under_broker" or storage.can_mount()
+    },
 }
