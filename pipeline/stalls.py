@@ -66,8 +66,8 @@ class Stalls:
             # What it holds for other partitions may come first: only when it holds nothing is that sure.
             if now - since > OWED_S and self._drained_at > since + OWED_S:
                 raise StalledPartitionError(
-                    f"{topic}[{number}] has had records from {at} on for {now - since:.0f} s and the client "
-                    "fetches none of them"
+                    f"{topic}[{number}] has had records from {at} on for {now - since:.0f} s, and "
+                    "the client fetches none of them"
                 )
         if not self._asked and now - self._asked_at > QUIET_S:
             self._ask([p for p, (_, since) in self._quiet.items() if now - since > QUIET_S], now)
