@@ -2,8 +2,9 @@
 
 import ctypes
 import logging
-from collections.abc import Mapping
-from typing import Any
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
@@ -12,8 +13,15 @@ from pipeline.settings import PipelineError, Settings
 from processors.model import UNREADABLE_HEADERS, RawRecord
 from schemas.records import Headers
 
+R = TypeVar("R")
+
 CALL_TIMEOUT_S = 20.0
 """Bound of a single blocking call to the cluster; longer trouble is for the caller's recovery."""
+FIRST_TRY_S = 1.0
+"""A question to a broker that has just died is answered by nobody until its time is up, though another broker
+could answer. So the first try is short; each is twice as long as the one before, so that a cluster that is
+slow and not away does answer, and is not asked the more the slower it is."""
+ASK_AGAIN_S = 0.2
 
 _CONSUMER: Mapping[str, Any] = {
     "enable.auto.commit": False,
@@ -29,6 +37,29 @@ _CONSUMER: Mapping[str, Any] = {
     "max.partition.fetch.bytes": 2_000_000,
     "partition.assignment.strategy": "range",
 }
+
+# What an admin client remembers of leaders and of the controller it asks for as rarely as every five minutes,
+# and asks brokers that are dead (until its time is up) or no longer lead (refused for 26 s, measured).
+_ADMIN: Mapping[str, Any] = {"topic.metadata.refresh.interval.ms": 1000}
+
+_PASSING = frozenset(
+    {
+        KafkaError._TIMED_OUT,  # noqa: SLF001 - the public names of the codes
+        KafkaError._TRANSPORT,  # noqa: SLF001
+        KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001
+        KafkaError._NOENT,  # noqa: SLF001 - no leader is known; a topic that is not there says so too
+        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError.NETWORK_EXCEPTION,
+        KafkaError.BROKER_NOT_AVAILABLE,
+        KafkaError.REPLICA_NOT_AVAILABLE,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.OFFSET_NOT_AVAILABLE,
+    }
+)
+"""Answers while leaders move: another try gets another one."""
 
 
 _raise_pending = ctypes.pythonapi.PyErr_Occurred
@@ -76,7 +107,7 @@ def producer(settings: Settings, **overrides: Any) -> Producer:
 
 def admin(settings: Settings) -> AdminClient:
     """Make an admin client."""
-    return AdminClient(_base(settings))
+    return AdminClient({**_ADMIN, **_base(settings)})
 
 
 def is_fatal(error: KafkaException) -> bool:
@@ -94,8 +125,11 @@ def topic_id(client: AdminClient, topic: str) -> str:
     """Return Kafka's own id of the topic: another one means that the topic was recreated."""
     from confluent_kafka import TopicCollection
 
-    described = client.describe_topics(TopicCollection([topic]), request_timeout=CALL_TIMEOUT_S)
-    return str(described[topic].result(timeout=CALL_TIMEOUT_S).topic_id)
+    def ask(within_s: float) -> str:
+        described = client.describe_topics(TopicCollection([topic]), request_timeout=within_s)
+        return str(described[topic].result(timeout=within_s + 1).topic_id)
+
+    return asked(ask)
 
 
 def end_offsets(client: AdminClient, partitions: list[tuple[str, int]]) -> dict[tuple[str, int], int]:
@@ -112,8 +146,33 @@ def _offsets(
     client: AdminClient, partitions: list[tuple[str, int]], spec: OffsetSpec
 ) -> dict[tuple[str, int], int]:
     wanted = {TopicPartition(topic, number): spec for topic, number in partitions}
-    found = client.list_offsets(wanted, request_timeout=CALL_TIMEOUT_S)
-    return {(tp.topic, tp.partition): f.result(timeout=CALL_TIMEOUT_S).offset for tp, f in found.items()}
+
+    def ask(within_s: float) -> dict[tuple[str, int], int]:
+        found = client.list_offsets(wanted, request_timeout=within_s)
+        return {(tp.topic, tp.partition): f.result(timeout=within_s + 1).offset for tp, f in found.items()}
+
+    return asked(ask)
+
+
+def asked(ask: Callable[[float], R]) -> R:
+    """Return what `ask(within_s)` returns, tried again within CALL_TIMEOUT_S while leaders move.
+
+    Raises what it raised last.
+    """
+    until, try_s = time.monotonic() + CALL_TIMEOUT_S, FIRST_TRY_S
+    while True:
+        try:
+            return ask(min(try_s, max(FIRST_TRY_S, until - time.monotonic())))
+        except (KafkaException, TimeoutError) as error:
+            if not _passes(error) or time.monotonic() + ASK_AGAIN_S > until:
+                raise
+        time.sleep(ASK_AGAIN_S)
+        try_s *= 2
+
+
+def _passes(error: Exception) -> bool:
+    cause = error.args[0] if error.args else None
+    return isinstance(error, TimeoutError) or (isinstance(cause, KafkaError) and cause.code() in _PASSING)
 
 
 def to_record(message: Message, *, with_headers: bool = True) -> RawRecord:
