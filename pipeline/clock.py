@@ -6,16 +6,21 @@ or an outage: an outage of ours is not a fleet falling silent.
 """
 
 import time
+from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import Any
 
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from pipeline import kafka
+from pipeline.kafka import CALL_TIMEOUT_S
 from pipeline.statestore import Partition
 
 OUTAGE_S = 5.0
 """When knowledge of a partition stood still for so long, its deadlines start anew."""
 TICKS_IN_OUTAGE = 4
+ANSWER_S = 5.0
+"""A question that is not answered within so long is asked again: it may have gone to a dead broker."""
 
 
 @dataclass(slots=True)
@@ -23,6 +28,8 @@ class _Knowledge:
     since_us: int
     complete_until_us: int
     asked_us: int = 0
+    answer: "Future[Any] | None" = None
+    """On its way."""
     asked_end: int | None = None
 
 
@@ -61,6 +68,8 @@ class FleetClock:
         self._outage_us = round(outage_s * 1e6)
         self._broker = BrokerClock()
         self._known = self._anew(partitions)
+        self._failing_since: float | None = None
+        """Since when no question has been answered, where one has failed."""
 
     def heard(self, append_us: int) -> None:
         """Take a record's LogAppendTime: the only clock that counts is the broker's."""
@@ -72,16 +81,44 @@ class FleetClock:
         return {partition: _Knowledge(now_us, now_us) for partition in partitions}
 
     def ask(self, admin: AdminClient) -> None:
-        """Ask for log ends where no earlier question is open; raises KafkaException when nobody answers."""
-        open_ = [p for p, k in self._known.items() if k.asked_end is None]
+        """Ask for log ends where no earlier question is open. Never waits: judging does not need the answer.
+
+        `reached` raises KafkaException when questions have done nothing but fail for CALL_TIMEOUT_S.
+        """
+        open_ = [p for p, k in self._known.items() if k.asked_end is None and k.answer is None]
         if not open_:
             return
         now_us = self._broker.now_us()
-        for partition, end in kafka.end_offsets(admin, open_).items():
-            self._known[partition].asked_us, self._known[partition].asked_end = now_us, end
+        latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+        wanted = {TopicPartition(*partition): latest for partition in open_}
+        for place, answer in admin.list_offsets(wanted, request_timeout=ANSWER_S).items():
+            known = self._known[place.topic, place.partition]
+            known.asked_us, known.answer = now_us, answer
+
+    def _take_answers(self) -> None:
+        failure: Exception | None = None
+        has_answer = False
+        for known in self._known.values():
+            if known.answer is None or not known.answer.done():
+                continue
+            answer, known.answer = known.answer, None
+            try:
+                known.asked_end = answer.result().offset
+                has_answer = True
+            except KafkaException as error:
+                failure = error  # asked again
+        if has_answer:
+            self._failing_since = None
+        elif failure is not None:
+            now = time.monotonic()
+            self._failing_since = self._failing_since or now
+            if now - self._failing_since > CALL_TIMEOUT_S:
+                # A client may have lost its way for good; the next session has a new one.
+                raise failure
 
     def reached(self, next_offsets: dict[Partition, int]) -> None:
-        """Take note of positions: a question whose end was passed is answered."""
+        """Take note of positions: a question whose end was passed is answered; may raise, see `ask`."""
+        self._take_answers()
         for partition, known in self._known.items():
             if known.asked_end is None or next_offsets[partition] < known.asked_end:
                 continue

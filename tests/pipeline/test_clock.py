@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.clock import OUTAGE_S, FleetClock
+from pipeline.kafka import CALL_TIMEOUT_S
 from pipeline.statestore import Partition
 
 A: Partition = ("device.telemetry.raw", 0)
@@ -32,7 +33,7 @@ class Cluster:
         self.now_us = START_S * 1_000_000
         self.ends = {A: 0, B: 0}
         self.asked: list[list[Partition]] = []
-        self.is_down = False
+        self.is_down = self.is_slow = False
 
     def time_ns(self) -> int:
         return self.now_us * 1000
@@ -41,13 +42,14 @@ class Cluster:
         self.now_us += round(seconds * 1e6)
 
     def list_offsets(self, wanted: Mapping[TopicPartition, Any], **_: Any) -> dict[TopicPartition, Any]:
-        if self.is_down:
-            raise KafkaException(KafkaError(KafkaError._TRANSPORT))
         self.asked.append(sorted((tp.topic, tp.partition) for tp in wanted))
         found = {}
         for place in wanted:
             found[place] = Future[_Offset]()
-            found[place].set_result(_Offset(self.ends[place.topic, place.partition]))
+            if self.is_down:
+                found[place].set_exception(KafkaException(KafkaError(KafkaError._TRANSPORT)))
+            elif not self.is_slow:
+                found[place].set_result(_Offset(self.ends[place.topic, place.partition]))
         return found
 
 
@@ -140,11 +142,7 @@ def test_an_outage_of_the_cluster_is_no_silence(cluster: Cluster) -> None:
     worker.tick_for(40)
     cluster.is_down = True
     before = worker.horizon_s()
-    for _ in range(100):
-        cluster.after(1)
-        worker.clock.reached(worker.next_offsets)
-        with pytest.raises(KafkaException):
-            worker.clock.ask(cluster)  # type: ignore[arg-type]
+    worker.tick_for(100)
     found = worker.horizon_s()
     assert before is not None
     assert found is not None
@@ -153,6 +151,32 @@ def test_an_outage_of_the_cluster_is_no_silence(cluster: Cluster) -> None:
     worker.tick()
     worker.tick()
     assert worker.horizon_s() is None
+
+
+def test_a_question_on_its_way_is_not_asked_again_and_nobody_waits_for_it(cluster: Cluster) -> None:
+    worker = Worker(cluster)
+    cluster.is_slow = True
+    worker.tick_for(10)
+    assert cluster.asked == [[A, B]]
+    assert worker.complete_s() == 0
+
+
+def test_only_a_client_that_never_gets_an_answer_ends_the_session(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr("pipeline.clock.time.monotonic", lambda: now)
+    worker = Worker(cluster)
+    for is_down in (True, False, True):  # an answer in between starts the patience anew
+        cluster.is_down = is_down
+        worker.tick()
+        now += CALL_TIMEOUT_S - 1
+        worker.tick()
+    now += CALL_TIMEOUT_S
+    worker.tick()
+    now += 1
+    with pytest.raises(KafkaException):
+        worker.tick()
 
 
 def test_a_recovery_restarts_every_deadline(cluster: Cluster) -> None:
