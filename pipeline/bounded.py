@@ -6,12 +6,16 @@ producer is fenced by the successor's init_transactions, so that nothing it may 
 """
 
 import threading
+import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, TypeVar
 
 from pipeline.settings import PipelineError
+
+R = TypeVar("R")
+BEAT_S = 0.25
 
 
 class StalledCallError(PipelineError):
@@ -22,24 +26,35 @@ class BoundedCalls:
     """Runs calls one at a time in a thread of its own."""
 
     def __init__(self, name: str) -> None:
-        self._calls: SimpleQueue[tuple[Callable[[], None], Future[None]] | None] = SimpleQueue()
+        self._calls: SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None] = SimpleQueue()
         self._stalled = False
         # A daemon, so that a call that never returns does not keep the process from ending.
         threading.Thread(target=self._serve, name=name, daemon=True).start()
 
-    def call(self, function: Callable[..., None], *arguments: Any, deadline_s: float) -> None:
-        """Run `function`; raises what it raises, or StalledCallError at the deadline and ever after."""
+    def call(
+        self,
+        function: Callable[..., R],
+        *arguments: Any,
+        deadline_s: float,
+        beat: Callable[[], None] = lambda: None,
+    ) -> R:
+        """Return what `function` returns; raises what it raises, or StalledCallError at the deadline.
+
+        `beat` is called all the while, here and not in the thread. When it raises, the call is left behind
+        too. After a call that was left behind there is no other.
+        """
         if self._stalled:
             raise StalledCallError("an earlier call never returned")
-        outcome: Future[None] = Future()
+        outcome: Future[R] = Future()
+        self._stalled = True  # until it has returned
         self._calls.put((lambda: function(*arguments), outcome))
-        try:
-            outcome.result(deadline_s)
-        except TimeoutError:
-            if outcome.done():
-                raise  # the function's own
-            self._stalled = True
-            raise StalledCallError(f"no answer within {deadline_s:.0f} s, leaving the call behind") from None
+        until = time.monotonic() + deadline_s
+        while not wait([outcome], min(BEAT_S, max(0.0, until - time.monotonic()))).done:
+            if time.monotonic() >= until:
+                raise StalledCallError(f"no answer within {deadline_s:.3g} s, leaving the call behind")
+            beat()
+        self._stalled = False
+        return outcome.result()
 
     def close(self) -> None:
         """Let the thread end once its call returns."""
@@ -49,8 +64,6 @@ class BoundedCalls:
         while (call := self._calls.get()) is not None:
             function, outcome = call
             try:
-                function()
+                outcome.set_result(function())
             except BaseException as error:  # noqa: BLE001 - raised again where the call was made
                 outcome.set_exception(error)
-            else:
-                outcome.set_result(None)

@@ -169,7 +169,7 @@ class IngestSession:
             return
         recovered = self._recovery.run(self._member)
         self._registry.catch_up(self._restoring)
-        self._topic_ids = {topic: kafka.topic_id(self._admin, changelog_of(topic)) for topic in RAW_TOPICS}
+        self._topic_ids = recovered.topic_ids
         for number, partition in enumerate(recovered.next_offsets):
             where = f"loading states, partition {number + 1} of {len(recovered.next_offsets)}"
             self._states[partition] = PartitionStates(
@@ -180,7 +180,12 @@ class IngestSession:
             )
         self._clock = self._new_clock(list(self._states))
         self._producer, self._next_offsets = recovered.producer, recovered.next_offsets
-        log.info("recovered", partitions=len(self._states), next_offsets=sum(self._next_offsets.values()))
+        log.info(
+            "recovered",
+            partitions=len(self._states),
+            next_offsets=sum(self._next_offsets.values()),
+            seconds=recovered.seconds,
+        )
 
     # ---- around it -------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 import ctypes
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
@@ -123,13 +123,18 @@ def is_fatal_error(error: KafkaError) -> bool:
 
 def topic_id(client: AdminClient, topic: str) -> str:
     """Return Kafka's own id of the topic: another one means that the topic was recreated."""
+    return topic_ids(client, [topic])[topic]
+
+
+def topic_ids(client: AdminClient, topics: Sequence[str]) -> dict[str, str]:
+    """Return the ids of several topics."""
     from confluent_kafka import TopicCollection
 
-    def ask(within_s: float) -> str:
-        described = client.describe_topics(TopicCollection([topic]), request_timeout=within_s)
-        return str(described[topic].result(timeout=within_s + 1).topic_id)
+    def ask(within_s: float) -> dict[str, str]:
+        described = client.describe_topics(TopicCollection(list(topics)), request_timeout=within_s)
+        return {name: str(answer.result(within_s + 1).topic_id) for name, answer in described.items()}
 
-    return asked(ask)
+    return asked(ask) if topics else {}
 
 
 def end_offsets(client: AdminClient, partitions: list[tuple[str, int]]) -> dict[tuple[str, int], int]:

@@ -26,6 +26,11 @@ class Call(Protocol):
         """Call `function` with the arguments."""
 
 
+def at_once(function: Callable[..., R], /, *arguments: Any) -> R:
+    """Call `function` here: the `Call` of those who may wait."""
+    return function(*arguments)
+
+
 class LeavingError(PipelineError):
     """Asked to leave while another party did not answer; to leave then is no worse than a crash."""
 

@@ -20,6 +20,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from confluent_kafka.admin import AdminClient
 
 from pipeline import kafka
+from pipeline.patience import Call, at_once
 from pipeline.settings import PipelineError, Settings
 from pipeline.statestore import ChangelogPosition, Partition, StateStore, record_digest
 from pipeline.topics import changelog_of
@@ -70,13 +71,16 @@ def restore(
     store: StateStore,
     ends: Mapping[Partition, int],
     on_progress: Callable[[str], None],
+    *,
+    call: Call = at_once,
 ) -> None:
     """Bring the states of source partitions to these ends of their changelogs.
 
-    Raises RestoreError, and what the clients raise. `on_progress` may raise to leave off.
+    Raises RestoreError, and what the clients raise. `on_progress` may raise to leave off; `call` runs what
+    may take long to be answered.
     """
     while True:
-        places = _places_behind(admin, store, ends)
+        places = _places_behind(admin, store, ends, call)
         if not places:
             return
         try:
@@ -93,13 +97,15 @@ def restore(
             return
 
 
-def _places_behind(admin: AdminClient, store: StateStore, ends: Mapping[Partition, int]) -> list[_Place]:
-    topic_ids = {topic: kafka.topic_id(admin, changelog_of(topic)) for topic in {t for t, _ in ends}}
-    starts = kafka.start_offsets(admin, [(changelog_of(topic), number) for topic, number in ends])
+def _places_behind(
+    admin: AdminClient, store: StateStore, ends: Mapping[Partition, int], call: Call
+) -> list[_Place]:
+    topic_ids = call(kafka.topic_ids, admin, sorted({changelog_of(topic) for topic, _ in ends}))
+    starts = call(kafka.start_offsets, admin, [(changelog_of(topic), number) for topic, number in ends])
     found = []
     for partition, end in ends.items():
         changelog = changelog_of(partition[0]), partition[1]
-        start, topic_id = starts[changelog], topic_ids[partition[0]]
+        start, topic_id = starts[changelog], topic_ids[changelog[0]]
         position, expected = store.position(partition), store.last_digest(partition)
         if position is None or position.topic_id != topic_id or position.next_offset > end:
             # The working copy is of another changelog, or newer than this one: it is disposable.

@@ -1,6 +1,7 @@
 """The producer side of exactly once: one transaction per batch, outputs and source offsets together."""
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
@@ -13,6 +14,13 @@ from pipeline.statestore import Partition
 
 COMMIT_PATIENCE = 1.2
 """Flush, offsets and commit together, in transaction time-outs: beyond one nothing is worth a wait."""
+OFFSETS_PATIENCE = 0.5
+"""Of that for the offsets alone, which is where the library hangs. A coordinator answers in milliseconds, and
+one that fails over in a few seconds. Where it takes longer (by Kafka's default 9 s until a dead broker is
+noticed) nothing is lost by leaving: the next session waits for the same coordinator, in calls that do find
+the new one. Less would leave calls that are only slow, and each recovery adds to the load that made them so.
+"""
+INIT_GRACE_S = 1.0
 
 
 class TransactionError(PipelineError):
@@ -34,7 +42,10 @@ class Delivered:
 class TransactionalProducer:
     """A producer whose transactional id is stable per worker slot, so that a successor fences it."""
 
-    def __init__(self, settings: Settings, transactional_id: str) -> None:
+    def __init__(
+        self, settings: Settings, transactional_id: str, beat: Callable[[], None] = lambda: None
+    ) -> None:
+        """Fence predecessors; `beat` is called while that takes."""
         self._timeout_s = settings.transaction_timeout_s
         self._producer: Producer = kafka.producer(
             settings,
@@ -43,10 +54,19 @@ class TransactionalProducer:
                 "transaction.timeout.ms": round(self._timeout_s * 1000),
             },
         )
-        # Ends what a predecessor left: after this its transaction is committed or aborted, not pending.
-        self._producer.init_transactions(CALL_TIMEOUT_S)
         self._calls = BoundedCalls(transactional_id)
         self.produce = self._producer.produce
+        try:
+            # Ends what a predecessor left: after this its transaction is committed or aborted, not pending.
+            self._calls.call(
+                self._producer.init_transactions,
+                CALL_TIMEOUT_S,
+                deadline_s=CALL_TIMEOUT_S + INIT_GRACE_S,
+                beat=beat,
+            )
+        except BaseException:
+            self._calls.close()
+            raise
 
     def begin(self) -> None:
         """Open a transaction."""
@@ -60,15 +80,23 @@ class TransactionalProducer:
         """
         offsets = [TopicPartition(topic, number, offset) for (topic, number), offset in next_offsets.items()]
         metadata = consumer.consumer_group_metadata()
-        self._calls.call(self._commit, offsets, metadata, deadline_s=COMMIT_PATIENCE * self._timeout_s)
+        until = time.monotonic() + COMMIT_PATIENCE * self._timeout_s
 
-    def _commit(self, offsets: list[TopicPartition], metadata: object) -> None:
+        def left_s() -> float:
+            return max(0.0, until - time.monotonic())
+
         # The flush comes before the offsets: without it librdkafka stalls (measured).
+        self._calls.call(self._flush, deadline_s=left_s())
+        self._calls.call(
+            self._producer.send_offsets_to_transaction, offsets, metadata, self._timeout_s,
+            deadline_s=min(left_s(), OFFSETS_PATIENCE * self._timeout_s),
+        )  # fmt: skip
+        self._calls.call(self._producer.commit_transaction, self._timeout_s, deadline_s=left_s())
+
+    def _flush(self) -> None:
         left = self._producer.flush(self._timeout_s)
         if left:
             raise TransactionError(f"{left} records were not acknowledged in {self._timeout_s:.0f} s")
-        self._producer.send_offsets_to_transaction(offsets, metadata, self._timeout_s)
-        self._producer.commit_transaction(self._timeout_s)
 
     def close(self) -> None:
         """Drop what is queued; the successor's init_transactions aborts what was sent."""

@@ -41,3 +41,30 @@ def test_a_call_that_hangs_is_left_behind_and_nothing_follows_it() -> None:
         calls.call(hangs, deadline_s=10)
     release.set()
     calls.close()
+
+
+def test_what_a_call_returns_comes_back_and_the_caller_beats_meanwhile() -> None:
+    calls, release, beats = BoundedCalls("test"), threading.Event(), []
+
+    def beat() -> None:
+        beats.append(threading.current_thread())
+        if len(beats) == 3:
+            release.set()
+
+    assert calls.call(release.wait, 30, deadline_s=30, beat=beat)
+    assert beats == [threading.current_thread()] * 3
+    calls.close()
+
+
+def test_a_beat_that_leaves_off_leaves_the_call_behind() -> None:
+    calls, release = BoundedCalls("test"), threading.Event()
+
+    def leave() -> None:
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        calls.call(release.wait, deadline_s=30, beat=leave)
+    with pytest.raises(StalledCallError, match="never returned"):
+        calls.call(release.is_set, deadline_s=30)
+    release.set()
+    calls.close()
