@@ -2,6 +2,7 @@
 
 import argparse
 import secrets
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from random import Random
 
 from rich.console import Console
 
+from pipeline.settings import Settings
 from tests.faults.machine import runner
 from tests.faults.machine.faults import FAULTS
 from tests.faults.machine.faults.ledger import LEDGER_FAULTS
@@ -43,11 +45,18 @@ def main(arguments: list[str]) -> int:
     seed = options.seed if options.seed is not None else secrets.randbits(32)
     console = Console(soft_wrap=True)
     lanes = _lanes(options, kinds, Random(seed))
+    train()
     names = ", ".join(lane.name for lane in lanes)
     console.print(f"fault machine: {options.seconds:.0f} s, seed {seed}, lanes {names}", highlight=False)
     tally = runner.run(lanes, options.seconds, console)
     runner.report(tally, seed, options.report, console)
     return 0 if tally.ok else 1
+
+
+def train() -> None:
+    """Have the AOT cache of the local broker made before any world counts seconds: it halves a start."""
+    command = [sys.executable, "-m", "pipeline.local.aot_train", str(Settings().cache_dir)]
+    subprocess.run(command, stderr=subprocess.DEVNULL, check=False)
 
 
 def _lanes(options: argparse.Namespace, kinds: Sequence[str], rng: Random) -> list[runner.Lane]:

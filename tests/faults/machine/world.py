@@ -293,7 +293,8 @@ class World:
             self.traffic.send(MIXES[mix])
 
     def _send(self, mix: str, rate_per_s: float) -> None:
-        step_s = 0.02
+        # Few pieces keep the broker cheap, many keep the batches small.
+        step_s = self.traffic.rng.choice((0.05, 0.1, 0.3))
         while not self._traffic_ends.wait(step_s):
             if self.traffic.underway < 2000:
                 self.burst(mix, max(1, round(rate_per_s * step_s)))
