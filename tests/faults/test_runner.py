@@ -1,0 +1,81 @@
+"""The machine's runner: what it tallies, and that a lane which fails is never taken for a clean one."""
+
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from tests.faults.machine import runner
+from tests.faults.machine.__main__ import LANES, main
+from tests.faults.machine.runner import Lane
+
+CLEAN: dict[str, Any] = {
+    "seed": 5, "kinds": ["kill_seal"], "records": 10, "seconds": 0.5, "violations": [],
+    "faults": {"kill_seal": 2}, "restarts": 1,
+}  # fmt: skip
+FOUND = {**CLEAN, "seed": 6, "violations": [{"invariant": "accounting", "what": "one too many"}]}
+
+
+def lane(name: str, lines: list[dict[str, Any]], end: str = "") -> Lane:
+    """A lane that prints these lines and then does what `end` says."""
+    program = (
+        f"import sys, time\nfor line in {[json.dumps(line) for line in lines]!r}: print(line, flush=True)\n"
+    )
+    return Lane(name, [sys.executable, "-c", program + end], "again --replay {seed} --kinds {kinds}")
+
+
+def run(*lanes: Lane, **options: Any) -> tuple[runner.Tally, str]:
+    text = io.StringIO()
+    return runner.run(lanes, 1.0, Console(file=text, width=200), **options), text.getvalue()
+
+
+def test_what_lanes_did_is_added_up(tmp_path: Path) -> None:
+    tally, _ = run(lane("a", [CLEAN, CLEAN]), lane("b", [CLEAN]))
+    assert tally.ok
+    assert (tally.schedules, tally.records, dict(tally.faults)) == (3, 30, {"kill_seal": 6})
+    report = tmp_path / "build" / "faults.json"
+    runner.report(tally, 7, report, Console(file=io.StringIO()))
+    assert json.loads(report.read_text()) == {
+        "schedules": 3, "faults": {"kill_seal": 6}, "records": 30, "violations": [], "seed": 7,
+    }  # fmt: skip
+
+
+def test_a_violation_is_told_with_what_plays_it_again() -> None:
+    tally, text = run(lane("a", [CLEAN, FOUND]))
+    assert not tally.ok
+    assert tally.violations == [
+        {"seed": 6, "kinds": ["kill_seal"], "invariant": "accounting", "what": "one too many"}
+    ]
+    assert "one too many" in text
+    assert "again --replay 6 --kinds kill_seal" in text
+
+
+def test_a_lane_that_fails_is_no_clean_one() -> None:
+    tally, _ = run(lane("a", [CLEAN]), lane("b", [CLEAN], "sys.exit(3)"))
+    assert not tally.ok
+    assert tally.broken_lanes == ["b ended with 3"]
+
+
+def test_a_lane_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "GRACE_S", 0.0)
+    tally, _ = run(lane("a", [CLEAN], "time.sleep(600)"))
+    assert tally.broken_lanes == ["a did not end in time"]
+
+
+def test_the_first_violation_ends_all_where_that_is_wanted() -> None:
+    tally, _ = run(
+        lane("a", [FOUND], "time.sleep(600)"), lane("b", [], "time.sleep(600)"), stop_at_first=True
+    )
+    assert [each["seed"] for each in tally.violations] == [6]
+
+
+def test_a_kind_belongs_to_one_lane_and_an_unknown_one_to_none(capsys: pytest.CaptureFixture[str]) -> None:
+    names = [kind for _, kinds in LANES.values() for kind in kinds]
+    assert len(names) == len(set(names))
+    with pytest.raises(SystemExit):
+        main(["--kinds", "kill_seal,earthquake"])
+    assert "no such kind of fault: earthquake" in capsys.readouterr().err
