@@ -36,6 +36,8 @@ _CONSUMER: Mapping[str, Any] = {
     "queued.max.messages.kbytes": 65536,
     "max.partition.fetch.bytes": 2_000_000,
     "partition.assignment.strategy": "range",
+    # Where a leader stands still and keeps its connections nothing else tells of its successor for a minute.
+    "topic.metadata.refresh.interval.ms": 5000,
 }
 
 # What an admin client remembers of leaders and of the controller it asks for as rarely as every five minutes,

@@ -3,7 +3,9 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+import structlog
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
 from pipeline import kafka
@@ -11,6 +13,8 @@ from pipeline.bounded import BoundedCalls
 from pipeline.kafka import CALL_TIMEOUT_S
 from pipeline.settings import PipelineError, Settings
 from pipeline.statestore import Partition
+
+log = structlog.get_logger()
 
 COMMIT_PATIENCE = 1.2
 """Flush, offsets and commit together, in transaction time-outs: beyond one nothing is worth a wait."""
@@ -20,7 +24,10 @@ one that fails over in a few seconds. Where it takes longer (by Kafka's default 
 noticed) nothing is lost by leaving: the next session waits for the same coordinator, in calls that do find
 the new one. Less would leave calls that are only slow, and each recovery adds to the load that made them so.
 """
+SECOND_CHANCE = 0.5
 INIT_GRACE_S = 1.0
+SLOW_S = 2.0
+"""A commit that takes longer tells in the log what it waited for."""
 
 
 class TransactionError(PipelineError):
@@ -29,14 +36,18 @@ class TransactionError(PipelineError):
 
 @dataclass(slots=True)
 class Delivered:
-    """Offset of the last record written to one changelog partition, once delivered."""
+    """Place behind the last record written to one changelog partition, once delivered; None: not known.
+
+    A record that was sent again after its broker died may be acknowledged without an offset.
+    """
 
     next_offset: int | None = None
 
     def __call__(self, error: object, message: Message) -> None:
         """Delivery callback; a failed delivery fails the transaction by itself."""
         if error is None:
-            self.next_offset = (message.offset() or 0) + 1
+            offset = message.offset()
+            self.next_offset = None if offset is None else offset + 1
 
 
 class TransactionalProducer:
@@ -52,6 +63,9 @@ class TransactionalProducer:
             **{
                 "transactional.id": transactional_id,
                 "transaction.timeout.ms": round(self._timeout_s * 1000),
+                # A broker that stands still keeps its connections: what it was sent goes to its successor
+                # once this is over, in time for a second chance within the transaction.
+                "socket.timeout.ms": round(SECOND_CHANCE * self._timeout_s * 1000),
             },
         )
         self._calls = BoundedCalls(transactional_id)
@@ -80,18 +94,27 @@ class TransactionalProducer:
         """
         offsets = [TopicPartition(topic, number, offset) for (topic, number), offset in next_offsets.items()]
         metadata = consumer.consumer_group_metadata()
-        until = time.monotonic() + COMMIT_PATIENCE * self._timeout_s
+        began_at = time.monotonic()
+        seconds: dict[str, float] = {}
 
-        def left_s() -> float:
-            return max(0.0, until - time.monotonic())
+        def call(name: str, function: Callable[..., None], *arguments: Any, patience: float) -> None:
+            step_at = time.monotonic()
+            left_s = began_at + COMMIT_PATIENCE * self._timeout_s - step_at
+            try:
+                self._calls.call(function, *arguments, deadline_s=min(left_s, patience * self._timeout_s))
+            finally:
+                seconds[name] = round(time.monotonic() - step_at, 2)
 
-        # The flush comes before the offsets: without it librdkafka stalls (measured).
-        self._calls.call(self._flush, deadline_s=left_s())
-        self._calls.call(
-            self._producer.send_offsets_to_transaction, offsets, metadata, self._timeout_s,
-            deadline_s=min(left_s(), OFFSETS_PATIENCE * self._timeout_s),
-        )  # fmt: skip
-        self._calls.call(self._producer.commit_transaction, self._timeout_s, deadline_s=left_s())
+        try:
+            # The flush comes before the offsets: without it librdkafka stalls (measured).
+            call("flush", self._flush, patience=COMMIT_PATIENCE)
+            send = self._producer.send_offsets_to_transaction
+            call("offsets", send, offsets, metadata, self._timeout_s, patience=OFFSETS_PATIENCE)
+            end = self._producer.commit_transaction
+            call("commit", end, self._timeout_s, patience=COMMIT_PATIENCE)
+        finally:
+            if time.monotonic() - began_at > SLOW_S:
+                log.info("a commit took long", seconds=seconds)
 
     def _flush(self) -> None:
         left = self._producer.flush(self._timeout_s)
