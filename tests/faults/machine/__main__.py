@@ -14,6 +14,7 @@ from pipeline.settings import Settings
 from tests.faults.machine import runner
 from tests.faults.machine.faults import FAULTS
 from tests.faults.machine.faults.ledger import LEDGER_FAULTS
+from tests.faults.machine.syscalls import shim
 from tests.faults.machine.syscalls.lane import SWEEPS
 
 MACHINE = "tests.faults.machine"
@@ -26,7 +27,7 @@ LANES: dict[str, tuple[str, Mapping[str, object]]] = {
 
 
 def main(arguments: list[str]) -> int:
-    """Entry point; 0 when no invariant was violated."""
+    """Entry point; 0 when no invariant was violated, 1 otherwise, 2 where a tool is missing."""
     parser = argparse.ArgumentParser(prog="make faults", description=__doc__)
     parser.add_argument("--seconds", type=float, default=300.0)
     parser.add_argument("--seed", type=int, default=None, help="default: a fresh one, which is printed")
@@ -45,6 +46,11 @@ def main(arguments: list[str]) -> int:
     seed = options.seed if options.seed is not None else secrets.randbits(32)
     console = Console(soft_wrap=True)
     lanes = _lanes(options, kinds, Random(seed))
+    try:
+        shim.build()
+    except shim.ToolMissingError as error:
+        console.print(str(error), highlight=False)
+        return 2
     train()
     names = ", ".join(lane.name for lane in lanes)
     console.print(f"fault machine: {options.seconds:.0f} s, seed {seed}, lanes {names}", highlight=False)
