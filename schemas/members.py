@@ -4,7 +4,7 @@ Each member that is asked for must be there: null is said, not left out. Bytes a
 section 4), canonical only; numbers are whole and fit 63 bits.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from schemas.errors import FormatError
@@ -56,6 +56,29 @@ class Members:
     def data_or_null(self, name: str) -> bytes | None:
         """Return bytes, or None for null."""
         return self._decode(self._member(name), name)
+
+    def only(self, names: Collection[str]) -> None:
+        """Raise for a member that is none of `names`: one that is spelled wrongly is never passed over."""
+        unknown = sorted(self._found.keys() - set(names))
+        if unknown:
+            shown = ", ".join(names)
+            raise self._error(f"{self._where} has the member {unknown[0][:64]!a}, which is none of {shown}")
+
+    def numbers(self, name: str, most: int) -> list[int]:
+        """Return a list of at most `most` whole numbers from 0 to 2^63 - 1."""
+        found = self._list(name, most)
+        if not all(isinstance(each, int) and not isinstance(each, bool) for each in found):
+            raise self.fault(name, "is not a list of whole numbers")
+        if not all(0 <= each <= MAX_NUMBER for each in found):
+            raise self.fault(name, "has a number that is not from 0 to 2^63 - 1")
+        return found
+
+    def texts(self, name: str, most: int) -> list[str]:
+        """Return a list of at most `most` texts that are Unicode."""
+        found = self._list(name, most)
+        if not all(isinstance(each, str) and is_unicode(each) for each in found):
+            raise self.fault(name, "is not a list of texts")
+        return found
 
     def child(self, name: str) -> "Members":
         """Return an object within this one."""

@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "pipeline.cli.tail": ("tail",),
     "pipeline.cli.witness": ("witness",),
     "pipeline.cli.log": ("log",),
+    "pipeline.cli.party": ("party",),
 }
 
 USAGE_ERROR = 2
