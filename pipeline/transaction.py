@@ -61,6 +61,7 @@ class TransactionalProducer:
         self._producer: Producer = kafka.producer(
             settings,
             **{
+                **kafka.FOLLOW_LEADERS,
                 "transactional.id": transactional_id,
                 "transaction.timeout.ms": round(self._timeout_s * 1000),
                 # A broker that stands still keeps its connections: what it was sent goes to its successor
