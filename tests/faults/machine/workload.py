@@ -111,6 +111,9 @@ class Workload:
         self._lock = threading.Lock()
         self._acknowledged: list[Sent] = []
         self._underway = 0
+        self.unplaced: list[Sent] = []
+        """What was acknowledged without saying where it stands, with offset -1: it was sent again after its
+        broker had died, and the one that has it knows no more than that it does."""
         self.senders: list[Sender] = []
         self._stranger = create_identity("k1", seed=rng.randbytes(32))
 
@@ -155,9 +158,10 @@ class Workload:
                 self._underway -= 1
                 if error is not None:
                     raise RuntimeError(f"a record was lost before the broker had it: {error}")
-                self._acknowledged.append(
+                offset = message.offset()
+                (self.unplaced if offset is None else self._acknowledged).append(
                     Sent(
-                        topic, partition, message.offset() or 0, key, draft.value, draft.verdict,
+                        topic, partition, -1 if offset is None else offset, key, draft.value, draft.verdict,
                         did, kind.value, draft.boot, draft.sequence,
                     )
                 )  # fmt: skip

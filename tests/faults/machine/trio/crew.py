@@ -14,7 +14,13 @@ from pipeline.stage import HANGS
 from tests.faults.machine.zygote import Worker, Zygote
 
 POLL_S = 0.05
-TOLD = ("session failed, beginning anew", "recovered", "shards opened", "the loop hangs, ending the process")
+TOLD = (
+    "a commit took long",
+    "session failed, beginning anew",
+    "recovered",
+    "shards opened",
+    "the loop hangs, ending the process",
+)
 """Lines of a worker's log that say how a fault was lived through."""
 
 
@@ -40,7 +46,8 @@ class Told:
     """Unix time."""
     worker: str
     event: str
-    error: str
+    more: str
+    """Its error, or what its steps took."""
 
 
 @dataclass(slots=True)
@@ -127,6 +134,6 @@ def _read(log: Path, name: str) -> Iterator[Told]:
             event = line["event"]
             if event in TOLD:
                 at = datetime.fromisoformat(line["timestamp"]).timestamp()
-                yield Told(at, name, event, str(line.get("error", "")))
+                yield Told(at, name, event, str(line.get("error") or line.get("seconds") or ""))
         except (ValueError, KeyError, TypeError):
             continue

@@ -10,8 +10,11 @@ import time
 from collections import defaultdict
 from contextlib import suppress
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
-from confluent_kafka import OFFSET_END, Consumer, TopicPartition
+from confluent_kafka import OFFSET_END, Consumer, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from pipeline import topics
 
@@ -22,6 +25,7 @@ QUICK = {
     "reconnect.backoff.max.ms": 100,
     "fetch.wait.max.ms": 50,
 }
+QUICK_ADMIN = {"socket.timeout.ms": 2000, "reconnect.backoff.max.ms": 100}
 LOOK_EVERY_S = 0.05
 
 
@@ -82,6 +86,39 @@ class Observer:
                     if changed_ns != self._published_ns.get(number):
                         self._published_ns[number] = changed_ns
                         self.published[number].append(now)
+
+
+class LeaderWatch:
+    """A context manager, entered just before a broker is taken away: when do others lead its partitions?"""
+
+    def __init__(self, bootstrap: str, node: int) -> None:
+        self._admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0, **QUICK_ADMIN})
+        self._node = node
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="leaders", daemon=True)
+        self.moved_after_s: float | None = None
+
+    def __enter__(self) -> Self:
+        self._began_at = time.monotonic()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(LOOK_EVERY_S):
+            try:
+                topics_there = self._admin.list_topics(timeout=2).topics.values()
+            except KafkaException:
+                continue
+            leaders = {p.leader for topic in topics_there for p in topic.partitions.values()}
+            if not leaders & {-1, self._node}:
+                self.moved_after_s = round(time.monotonic() - self._began_at, 2)
+                return
 
 
 def longest_gap_s(moments: dict[int, list[float]], begin: float, end: float) -> float:
