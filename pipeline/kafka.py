@@ -41,9 +41,9 @@ _CONSUMER: Mapping[str, Any] = {
 }
 
 FOLLOW_LEADERS: Mapping[str, Any] = {"topic.metadata.refresh.interval.ms": 1000}
-"""Of clients that must not lose time. By default they look at leaders and the controller every five minutes, and
-where a look went wrong they ask brokers that are dead (until a question's time is up) or lead no more (refused
-for 26 s, measured). A producer is two seconds behind an election, with this one (measured)."""
+"""Of clients that must not lose time. By default they look for leaders and the controller every five minutes,
+and where a look came too early they ask brokers that are dead (until a question's time is up) or lead no more
+(refused for 26 s, measured); a producer was two seconds behind an election, and is one (measured)."""
 
 _PASSING = frozenset(
     {
