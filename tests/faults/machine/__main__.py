@@ -34,6 +34,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--worlds", type=int, default=4, help="lanes with a broker that run beside each other"
     )
+    parser.add_argument("--trio", type=int, default=0, help="three brokers besides, so many taken away")
     parser.add_argument("--only", choices=LANES, default="", help="only this sort of lane")
     parser.add_argument("--kinds", default="", help="only these kinds of fault, with commas")
     parser.add_argument("--report", type=Path, default=Path("build/faults.json"))
@@ -78,6 +79,13 @@ def _lanes(options: argparse.Namespace, kinds: Sequence[str], rng: Random) -> li
             ]  # fmt: skip
             again = f"python -m {module} --schedules 3 --replay {{seed}} --kinds {{kinds}}"
             lanes.append(runner.Lane(f"{sort}-{number}", command, again))
+    if options.trio:
+        command = [
+            sys.executable, "-m", f"{MACHINE}.trio", "--lines", "--target", "mixed",
+            "--kills", str(options.trio), "--seed", str(rng.getrandbits(32)),
+        ]  # fmt: skip
+        again = f"python -m {MACHINE}.trio --target mixed --kills {options.trio} --seed {{seed}}"
+        lanes.append(runner.Lane("trio", command, again))
     return lanes
 
 
