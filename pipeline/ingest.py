@@ -17,6 +17,7 @@ from collections import Counter
 import structlog
 
 from pipeline import kafka, metrics, outputs, registry_report
+from pipeline.changelogmark import ChangelogMark
 from pipeline.clock import FleetClock
 from pipeline.devices import PartitionStates
 from pipeline.judging import judges
@@ -28,7 +29,7 @@ from pipeline.registry import RegistryFollower
 from pipeline.sessions import run_sessions
 from pipeline.settings import Settings
 from pipeline.stage import Health, StageState, Stop, running_stage, state_dir
-from pipeline.statestore import ChangelogPosition, Partition, StateStore
+from pipeline.statestore import ChangelogPosition, Partition, StateStore, record_digest
 from pipeline.topics import RAW_TOPICS, changelog_of
 from pipeline.transaction import Delivered, TransactionalProducer
 from pipeline.trust import load_trust, trust_path
@@ -77,7 +78,7 @@ class IngestSession:
         self._producer: TransactionalProducer | None = None
         self._states: dict[Partition, PartitionStates] = {}
         self._next_offsets: dict[Partition, int] = {}
-        self._topic_ids: dict[str, str] = {}
+        self._marks: dict[Partition, ChangelogMark] = {}
         self._clock = self._new_clock([])
         self._ticked_at = 0.0
         self._lag = Lag("ingest")
@@ -137,6 +138,7 @@ class IngestSession:
         """Commit a batch: outputs, changelog and source offsets in one transaction, then RocksDB."""
         producer.begin()
         changes: list[tuple[Partition, bytes, bytes]] = []
+        last: dict[Partition, tuple[bytes, bytes]] = {}
         delivered: dict[Partition, Delivered] = {}
         for partition, outcome in outcomes.items():
             for item in outcome.accepted:
@@ -150,10 +152,20 @@ class IngestSession:
                 callback = delivered.setdefault(partition, Delivered())
                 producer.produce(changelog, value, key, partition[1], callback)
                 changes.append((partition, key, value))
+                last[partition] = key, value
         # Also a tick's transaction sends the offsets of each partition that it touches: that is what
         # fences a resumed zombie.
         next_offsets = {partition: self._next_offsets[partition] for partition in outcomes}
-        producer.commit(self._member.consumer, next_offsets)
+        marks = dict(self._marks)
+
+        def note(partition: Partition) -> str:
+            if partition in last:
+                next_offset, digest = delivered[partition].next_offset, record_digest(*last[partition])
+                marks[partition] = ChangelogMark(marks[partition].topic_id, next_offset, digest)
+            return marks[partition].encode()
+
+        producer.commit(self._member.consumer, next_offsets, note)
+        self._marks = marks
         # A crash here leaves RocksDB one commit behind its changelog; the next restore reads it.
         self._store.write(changes, self._positions(delivered))
         for partition, outcome in outcomes.items():
@@ -169,7 +181,7 @@ class IngestSession:
             return
         recovered = self._recovery.run(self._member)
         self._registry.catch_up(self._restoring)
-        self._topic_ids = recovered.topic_ids
+        self._marks = recovered.marks
         for number, partition in enumerate(recovered.next_offsets):
             where = f"loading states, partition {number + 1} of {len(recovered.next_offsets)}"
             self._states[partition] = PartitionStates(
@@ -216,7 +228,7 @@ class IngestSession:
 
     def _positions(self, delivered: dict[Partition, Delivered]) -> dict[Partition, ChangelogPosition]:
         return {
-            partition: ChangelogPosition(self._topic_ids[partition[0]], last.next_offset)
+            partition: ChangelogPosition(self._marks[partition].topic_id, last.next_offset)
             for partition, last in delivered.items()
             if last.next_offset is not None
         }

@@ -6,7 +6,8 @@ Its order is what makes it right:
 2. The committed source offsets, read committed, hence stable.
 3. The changelog's end at read_uncommitted. A zombie's open transaction may lie below it; it can only
    abort, because its offsets carry a dead generation, but we must not read past it before it has.
-4. The changelog, read_committed, up to that end, into RocksDB (pipeline/restore.py).
+4. The changelog, read_committed, up to that end, into RocksDB (pipeline/restore.py). It must then stand where
+   the committed offsets say that it stood (pipeline/changelogmark.py).
 5. Seek the sources to the committed offsets.
 
 So state and source offsets are of the same transaction. A commit that timed out is not an abort: steps 1
@@ -23,6 +24,7 @@ from confluent_kafka.admin import AdminClient
 
 from pipeline import kafka
 from pipeline.bounded import BoundedCalls
+from pipeline.changelogmark import ChangelogMark
 from pipeline.kafka import CALL_TIMEOUT_S
 from pipeline.membership import GroupMember
 from pipeline.restore import restore
@@ -46,8 +48,8 @@ class Recovered:
 
     producer: TransactionalProducer
     next_offsets: dict[Partition, int]
-    topic_ids: dict[str, str]
-    """By source topic: the id of its changelog."""
+    marks: dict[Partition, ChangelogMark]
+    """Where each changelog stands now."""
     seconds: dict[str, float]
     """What each step took."""
 
@@ -129,10 +131,16 @@ class Recovery:
             if place.error is not None:
                 raise KafkaException(place.error)
         committed = {(place.topic, place.partition): place.offset for place in found}
+        marks = {(place.topic, place.partition): ChangelogMark.decode(place.metadata) for place in found}
         steps.begin("changelog ends")
         changelogs = [(changelog_of(topic), number) for topic, number in assigned]
         ends = steps.call(kafka.end_offsets, self._admin, changelogs)
         ids = steps.call(kafka.topic_ids, self._admin, sorted({name for name, _ in changelogs}))
+        for topic, number in assigned:
+            if committed[topic, number] >= 0:
+                changelog = changelog_of(topic)
+                end = ends[changelog, number]
+                self._check_changelog((topic, number), marks[topic, number], ids[changelog], end)
         steps.begin("states")
         restore(
             self._settings,
@@ -141,12 +149,46 @@ class Recovery:
             {(topic, number): ends[changelog_of(topic), number] for topic, number in assigned},
             self._on_progress,
             call=steps.call,
+            is_vouched=lambda partition: self._is_at(partition, marks[partition]),
         )
+        for partition in assigned:
+            self._check_copy(partition, marks[partition])
         steps.begin("starting points")
         next_offsets = self._starting_points(assigned, committed)
         member.start_at(next_offsets)
-        topic_ids = {topic: ids[changelog_of(topic)] for topic, _ in assigned}
-        return Recovered(producer, next_offsets, topic_ids, steps.end())
+        marks_now = {place: self._mark_of(place, ids[changelog_of(place[0])]) for place in assigned}
+        return Recovered(producer, next_offsets, marks_now, steps.end())
+
+    def _check_changelog(
+        self, partition: Partition, mark: ChangelogMark | None, topic_id: str, end: int
+    ) -> None:
+        """Refuse a changelog that is not the one that offsets were committed with.
+
+        Before the restore, which would drop a working copy that disagrees with it: that may be all there is.
+        """
+        if mark is None:
+            # Committed by a version that left no mark: then the working copy, if any, is the witness.
+            position = self._store.position(partition)
+            mark = ChangelogMark(position.topic_id, position.next_offset, None) if position else None
+        if mark is not None and (why := mark.denied_by(topic_id, end)):
+            raise _changelog_error(partition, why)
+
+    def _check_copy(self, partition: Partition, mark: ChangelogMark | None) -> None:
+        if mark is not None:
+            store = self._store
+            why = mark.denied_by_copy(store.position(partition), store.last_digest(partition))
+            if why:
+                raise _changelog_error(partition, why)
+
+    def _is_at(self, partition: Partition, mark: ChangelogMark | None) -> bool:
+        """Tell whether the working copy stands where the last commit left the changelog."""
+        position = self._store.position(partition)
+        return position is not None and mark == self._mark_of(partition, position.topic_id)
+
+    def _mark_of(self, partition: Partition, topic_id: str) -> ChangelogMark:
+        position = self._store.position(partition)
+        next_offset = 0 if position is None else position.next_offset
+        return ChangelogMark(topic_id, next_offset, self._store.last_digest(partition))
 
     def _starting_points(
         self, assigned: list[Partition], committed: dict[Partition, int]
@@ -162,3 +204,11 @@ class Recovery:
                 raise RecoveryError(message)
         starts = kafka.start_offsets(self._admin, new) if new else {}
         return {partition: starts.get(partition, committed[partition]) for partition in assigned}
+
+
+def _changelog_error(partition: Partition, why: str) -> RecoveryError:
+    topic, number = partition
+    return RecoveryError(
+        f"{changelog_of(topic)}[{number}] {why}. What was accepted would be accepted again: bring it back, "
+        f"or stop ingest, then `attestream topics set-offset --accept-changelog {topic} {number}`"
+    )

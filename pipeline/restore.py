@@ -73,11 +73,13 @@ def restore(
     on_progress: Callable[[str], None],
     *,
     call: Call = at_once,
+    is_vouched: Callable[[Partition], bool] = lambda _partition: False,
 ) -> None:
     """Bring the states of source partitions to these ends of their changelogs.
 
     Raises RestoreError, and what the clients raise. `on_progress` may raise to leave off; `call` runs what
-    may take long to be answered.
+    may take long to be answered. A working copy that `is_vouched` is right, and kept, where the changelog has
+    another past.
     """
     while True:
         places = _places_behind(admin, store, ends, call)
@@ -88,6 +90,11 @@ def restore(
         except _OtherHistoryError as other:
             place = other.place
             topic, number = changelog_of(place.source[0]), place.source[1]
+            if is_vouched(place.source):
+                raise RestoreError(
+                    f"{topic}[{number}] holds another record at {place.next_offset - 1} than ingest "
+                    "committed; the working copy is right, and kept"
+                ) from None
             log.warning(
                 "the changelog has another past than the working copy, which is dropped",
                 topic=topic, partition=number, position=place.next_offset,

@@ -11,12 +11,13 @@ from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from pipeline import kafka
+from pipeline.changelogmark import ChangelogMark
 from pipeline.kafka import CALL_TIMEOUT_S
 from pipeline.kafkaread import read_from
 from pipeline.membership import group_of
 from pipeline.settings import PipelineError, Settings, UsageError
 from pipeline.statestore import Partition
-from pipeline.topics import EVENTS, RAW_TOPICS, REJECTED
+from pipeline.topics import EVENTS, RAW_TOPICS, REJECTED, changelog_of
 
 FIRST_LOOK = 10_000
 RETRY_S = 0.5
@@ -63,9 +64,7 @@ def standing(settings: Settings, place: Partition) -> Standing:
     admin = kafka.admin(settings)
     if number not in admin.list_topics(topic, timeout=CALL_TIMEOUT_S).topics[topic].partitions:
         raise UsageError(f"{topic} has no partition {number}")
-    group = ConsumerGroupTopicPartitions(group_of(settings, "ingest"), [TopicPartition(topic, number)])
-    asked = admin.list_consumer_group_offsets([group], request_timeout=CALL_TIMEOUT_S)
-    found = asked[group.group_id].result(CALL_TIMEOUT_S).topic_partitions[0]
+    found = _committed(settings, admin, place)
     verdicts = [_last_verdict(settings, admin, output, place) for output in (EVENTS, REJECTED)]
     judged = [offset for offset in verdicts if offset is not None]
     return Standing(
@@ -77,13 +76,23 @@ def standing(settings: Settings, place: Partition) -> Standing:
     )
 
 
-def set_offset(settings: Settings, place: Partition, next_offset: int) -> None:
+def set_offset(
+    settings: Settings, place: Partition, next_offset: int, *, accept_changelog: bool = False
+) -> None:
     """Let ingest go on at an offset; waits until the group has let its last worker go.
 
-    Raises OffsetError where one stays, KafkaException when nobody answers.
+    `accept_changelog` takes the changelog as it is now, whatever offsets were committed with; without it the
+    mark that was committed stays. Raises OffsetError where a worker stays, KafkaException when nobody
+    answers.
     """
     admin = kafka.admin(settings)
-    wanted = ConsumerGroupTopicPartitions(group_of(settings, "ingest"), [TopicPartition(*place, next_offset)])
+    if accept_changelog:
+        mark = ChangelogMark(kafka.topic_id(admin, changelog_of(place[0])), None, None).encode()
+    else:
+        mark = _committed(settings, admin, place).metadata or ""
+    wanted = ConsumerGroupTopicPartitions(
+        group_of(settings, "ingest"), [TopicPartition(*place, next_offset, metadata=mark)]
+    )
     deadline = time.monotonic() + settings.session_timeout_s + CALL_TIMEOUT_S
     while True:
         asked = admin.alter_consumer_group_offsets([wanted], request_timeout=CALL_TIMEOUT_S)
@@ -93,6 +102,13 @@ def set_offset(settings: Settings, place: Partition, next_offset: int) -> None:
         if time.monotonic() > deadline:
             raise OffsetError(f"{wanted.group_id}: is every ingest worker stopped? Kafka says: {error.str()}")
         time.sleep(RETRY_S)
+
+
+def _committed(settings: Settings, admin: AdminClient, place: Partition) -> TopicPartition:
+    group = ConsumerGroupTopicPartitions(group_of(settings, "ingest"), [TopicPartition(*place)])
+    asked = admin.list_consumer_group_offsets([group], request_timeout=CALL_TIMEOUT_S)
+    found: TopicPartition = asked[group.group_id].result(CALL_TIMEOUT_S).topic_partitions[0]
+    return found
 
 
 def _last_verdict(settings: Settings, admin: AdminClient, output: str, place: Partition) -> int | None:

@@ -87,13 +87,15 @@ class TransactionalProducer:
         """Open a transaction."""
         self._producer.begin_transaction()
 
-    def commit(self, consumer: Consumer, next_offsets: Mapping[Partition, int]) -> None:
+    def commit(
+        self, consumer: Consumer, next_offsets: Mapping[Partition, int], note: Callable[[Partition], str]
+    ) -> None:
         """Flush, add the source offsets, commit.
 
-        Group metadata lets the broker fence a worker whose partitions have moved. Raises TransactionError,
-        StalledCallError or KafkaException; the transaction may then have committed or not.
+        `note` is asked after the flush for what is committed beside each offset. Group metadata lets the
+        broker fence a worker whose partitions have moved. Raises TransactionError, StalledCallError or
+        KafkaException; the transaction may then have committed or not.
         """
-        offsets = [TopicPartition(topic, number, offset) for (topic, number), offset in next_offsets.items()]
         metadata = consumer.consumer_group_metadata()
         began_at = time.monotonic()
         seconds: dict[str, float] = {}
@@ -109,6 +111,7 @@ class TransactionalProducer:
         try:
             # The flush comes before the offsets: without it librdkafka stalls (measured).
             call("flush", self._flush, patience=COMMIT_PATIENCE)
+            offsets = [TopicPartition(*place, at, metadata=note(place)) for place, at in next_offsets.items()]
             send = self._producer.send_offsets_to_transaction
             call("offsets", send, offsets, metadata, self._timeout_s, patience=OFFSETS_PATIENCE)
             end = self._producer.commit_transaction

@@ -66,6 +66,13 @@ def set_offset(
     topic: Annotated[str, typer.Argument(help="A raw topic, such as device.telemetry.raw.")],
     partition: Annotated[int, typer.Argument(min=0)],
     *,
+    accept_changelog: Annotated[
+        bool,
+        typer.Option(
+            "--accept-changelog",
+            help="Take the changelog as it is: what it does not hold would be accepted again.",
+        ),
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Let ingest go on behind its last verdict in a raw partition; stop ingest first."""
@@ -80,7 +87,9 @@ def set_offset(
         print("Verdicts reach beyond its end: it was made anew or cut off, and is judged from its start.")
     if found.gone:
         print(f"{found.gone:,} offsets are gone and get no verdict.")
+    if accept_changelog:
+        print("The changelog is taken as it is: what it does not hold would be accepted again.")
     if not yes:
         typer.confirm(f"Let ingest go on at {found.next_offset:,}?", abort=True)
-    setoffset.set_offset(settings, place, found.next_offset)
+    setoffset.set_offset(settings, place, found.next_offset, accept_changelog=accept_changelog)
     print(f"ingest goes on at {found.next_offset:,}: start it again")
