@@ -40,6 +40,9 @@ class Changelog:
         self.state = {}
         if CHANGELOG in self.admin.list_topics(timeout=20).topics:
             self.admin.delete_topics([CHANGELOG])[CHANGELOG].result(20)
+            # Else the old one, empty too, may pass for the new one, and take records to its grave.
+            is_gone = lambda: CHANGELOG not in self.admin.list_topics(timeout=20).topics  # noqa: E731
+            wait_for(is_gone, "the old changelog is gone")
         new = NewTopic(CHANGELOG, 2, 1, config={"cleanup.policy": "compact", **config})
 
         def created() -> bool:
