@@ -40,10 +40,15 @@ _CONSUMER: Mapping[str, Any] = {
     "topic.metadata.refresh.interval.ms": 5000,
 }
 
-FOLLOW_LEADERS: Mapping[str, Any] = {"topic.metadata.refresh.interval.ms": 1000}
-"""Of clients that must not lose time. By default they look for leaders and the controller every five minutes,
-and where a look came too early they ask brokers that are dead (until a question's time is up) or lead no more
-(refused for 26 s, measured); a producer was two seconds behind an election, and is one (measured)."""
+FOLLOW_LEADERS: Mapping[str, Any] = {
+    # By default they look for leaders and the controller every five minutes, and where a look came too early
+    # they ask brokers that are dead (until a question's time is up) or lead no more (refused for 26 s,
+    # measured); a producer was two seconds behind an election, and is one (measured).
+    "topic.metadata.refresh.interval.ms": 1000,
+    # A broker that stands still keeps its connections, by default for a minute. What is sent here is small.
+    "socket.timeout.ms": 5000,
+}
+"""Of clients that must not lose time when a broker is lost."""
 
 _PASSING = frozenset(
     {

@@ -1,0 +1,121 @@
+"""The producer side of exactly once, where the library does not keep its word."""
+
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from pipeline import kafka, transaction
+from pipeline.bounded import StalledCallError
+from pipeline.settings import Settings
+from pipeline.transaction import Delivered, TransactionalProducer, TransactionError
+
+TIMEOUT_S = 0.2
+PLACE = ("device.telemetry.raw", 0)
+
+
+class Library:
+    """A producer of which single calls hang until `release`, or leave records behind."""
+
+    def __init__(self) -> None:
+        self.hanging, self.left, self.called = "", 0, list[str]()
+        self.release = threading.Event()
+        self.conf: dict[str, Any] = {}
+        self.produce = None
+
+    def make(self, _settings: Settings, **conf: Any) -> "Library":
+        self.conf = conf
+        return self
+
+    def _call(self, name: str) -> None:
+        self.called.append(name)
+        if name == self.hanging:
+            self.release.wait()
+
+    def init_transactions(self, _timeout_s: float) -> None:
+        self._call("init")
+
+    def flush(self, _timeout_s: float) -> int:
+        self._call("flush")
+        return self.left
+
+    def send_offsets_to_transaction(self, _offsets: Any, _metadata: Any, _timeout_s: float) -> None:
+        self._call("offsets")
+
+    def commit_transaction(self, _timeout_s: float) -> None:
+        self._call("commit")
+
+
+@pytest.fixture
+def library(monkeypatch: pytest.MonkeyPatch) -> Any:
+    made = Library()
+    monkeypatch.setattr(kafka, "producer", made.make)
+    yield made
+    made.release.set()
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, float]]:
+    seconds: list[dict[str, float]] = []
+    monkeypatch.setattr(transaction, "SLOW_S", 0.0)
+    monkeypatch.setattr(transaction.log, "info", lambda _text, **more: seconds.append(more["seconds"]))
+    return seconds
+
+
+def producer(tmp_path: Path, **more: Any) -> TransactionalProducer:
+    settings = Settings(data_dir=tmp_path, transaction_timeout_s=TIMEOUT_S)
+    return TransactionalProducer(settings, "t.0", **more)
+
+
+def commit(made: TransactionalProducer) -> None:
+    consumer: Any = SimpleNamespace(consumer_group_metadata=object)
+    made.commit(consumer, {PLACE: 7}, lambda _place: "a note")
+
+
+def test_a_commit_flushes_first_and_tells_what_it_waited_for(
+    tmp_path: Path, library: Library, told: list[dict[str, float]]
+) -> None:
+    commit(producer(tmp_path))
+    assert library.called == ["init", "flush", "offsets", "commit"]
+    assert [list(seconds) for seconds in told] == [["flush", "offsets", "commit"]]
+
+
+@pytest.mark.parametrize("hanging", ["flush", "offsets", "commit"])
+def test_a_call_that_hangs_is_left_behind_and_named(
+    tmp_path: Path, library: Library, told: list[dict[str, float]], hanging: str
+) -> None:
+    made = producer(tmp_path)
+    library.hanging = hanging
+    with pytest.raises(StalledCallError):
+        commit(made)
+    assert list(told[0])[-1] == library.called[-1] == hanging
+    with pytest.raises(StalledCallError, match="never returned"):
+        commit(made)
+
+
+def test_records_that_nobody_acknowledged_are_not_committed(tmp_path: Path, library: Library) -> None:
+    made = producer(tmp_path)
+    library.left = 3
+    with pytest.raises(TransactionError, match="3 records"):
+        commit(made)
+    assert library.called == ["init", "flush"]
+
+
+def test_a_producer_beats_while_it_fences_its_predecessor(tmp_path: Path, library: Library) -> None:
+    library.hanging = "init"
+    producer(tmp_path, beat=library.release.set)
+    assert library.called == ["init"]
+
+
+def test_a_broker_that_stands_still_leaves_time_for_a_second_chance(tmp_path: Path, library: Library) -> None:
+    producer(tmp_path)
+    assert library.conf["socket.timeout.ms"] < library.conf["transaction.timeout.ms"]
+
+
+def test_an_acknowledgement_without_an_offset_leaves_the_place_unknown() -> None:
+    delivered = Delivered()
+    for offset, place in ((7, 8), (None, None), (9, 10)):
+        delivered(None, SimpleNamespace(offset=lambda offset=offset: offset))  # type: ignore[arg-type]
+        assert delivered.next_offset == place
