@@ -24,13 +24,14 @@ from pipeline.judging import judges
 from pipeline.lag import Lag
 from pipeline.membership import GroupMember
 from pipeline.patience import LeavingError
-from pipeline.recovery import Recovery
+from pipeline.recovery import Recovery, RecoveryError
 from pipeline.registry import RegistryFollower
 from pipeline.sessions import run_sessions
 from pipeline.settings import Settings
 from pipeline.stage import Health, StageState, Stop, running_stage, state_dir
 from pipeline.statestore import ChangelogPosition, Partition, StateStore, record_digest
-from pipeline.topics import RAW_TOPICS, changelog_of
+from pipeline.topics import RAW_TOPICS, REGISTRY, changelog_of
+from pipeline.topicwatch import TopicWatch
 from pipeline.transaction import Delivered, TransactionalProducer
 from pipeline.trust import load_trust, trust_path
 from processors.model import Outcome
@@ -79,6 +80,8 @@ class IngestSession:
         self._states: dict[Partition, PartitionStates] = {}
         self._next_offsets: dict[Partition, int] = {}
         self._marks: dict[Partition, ChangelogMark] = {}
+        self._watch = TopicWatch(self._admin, settings.topic_check_s)
+        self._registry_id = ""
         self._clock = self._new_clock([])
         self._ticked_at = 0.0
         self._lag = Lag("ingest")
@@ -118,6 +121,10 @@ class IngestSession:
         if time.monotonic() - self._ticked_at < self._settings.tick_interval_s:
             return
         self._ticked_at = time.monotonic()
+        for topic, why in self._watch.look().items():
+            if topic != REGISTRY:
+                raise RecoveryError(f"{topic}: {why}")
+            self._registry.distrust(why)
         self._registry.try_catch_up(TICK_WAIT_S)
         # A partition may end in markers that are no records: to have met its end is to have judged all of it.
         ends = self._member.ends
@@ -180,6 +187,9 @@ class IngestSession:
             self._member.start_at({})
             return
         recovered = self._recovery.run(self._member)
+        # The table outlives an assignment, so its topic is the one that it was read from first.
+        self._registry_id = self._registry_id or recovered.topic_ids[REGISTRY]
+        self._watch.begin({**recovered.topic_ids, REGISTRY: self._registry_id})
         self._registry.catch_up(self._restoring)
         self._marks = recovered.marks
         for number, partition in enumerate(recovered.next_offsets):
@@ -246,6 +256,8 @@ class IngestSession:
             return
         self._lag.look(self._member, self._next_offsets)
         stale = "" if fresh or self._producer is None else "; the registry view is STALE"
+        if stale and self._registry.distrusted:
+            stale += f": {self._registry.distrusted}"
         self._health.beat(StageState.RUNNING, f"{len(self._member.assigned)} partitions{stale}")
 
 

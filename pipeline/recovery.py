@@ -30,7 +30,7 @@ from pipeline.membership import GroupMember
 from pipeline.restore import restore
 from pipeline.settings import PipelineError, Settings
 from pipeline.statestore import Partition, StateStore
-from pipeline.topics import changelog_of
+from pipeline.topics import REGISTRY, changelog_of
 from pipeline.transaction import TransactionalProducer
 
 R = TypeVar("R")
@@ -50,6 +50,8 @@ class Recovered:
     next_offsets: dict[Partition, int]
     marks: dict[Partition, ChangelogMark]
     """Where each changelog stands now."""
+    topic_ids: dict[str, str]
+    """Of changelogs and registry, as of before they were read."""
     seconds: dict[str, float]
     """What each step took."""
 
@@ -135,7 +137,7 @@ class Recovery:
         steps.begin("changelog ends")
         changelogs = [(changelog_of(topic), number) for topic, number in assigned]
         ends = steps.call(kafka.end_offsets, self._admin, changelogs)
-        ids = steps.call(kafka.topic_ids, self._admin, sorted({name for name, _ in changelogs}))
+        ids = steps.call(kafka.topic_ids, self._admin, sorted({REGISTRY, *(name for name, _ in changelogs)}))
         for topic, number in assigned:
             if committed[topic, number] >= 0:
                 changelog = changelog_of(topic)
@@ -157,7 +159,7 @@ class Recovery:
         next_offsets = self._starting_points(assigned, committed)
         member.start_at(next_offsets)
         marks_now = {place: self._mark_of(place, ids[changelog_of(place[0])]) for place in assigned}
-        return Recovered(producer, next_offsets, marks_now, steps.end())
+        return Recovered(producer, next_offsets, marks_now, ids, steps.end())
 
     def _check_changelog(
         self, partition: Partition, mark: ChangelogMark | None, topic_id: str, end: int

@@ -10,7 +10,7 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from pipeline import metrics
-from pipeline.kafka import CALL_TIMEOUT_S, FIRST_TRY_S, consumer, to_record
+from pipeline.kafka import CALL_TIMEOUT_S, consumer, to_record
 from pipeline.settings import PipelineError, Settings
 from pipeline.topics import REGISTRY
 from processors.registry import Registry
@@ -19,6 +19,10 @@ from schemas.trust import TrustRoot
 log = structlog.get_logger()
 
 _PARTITION = TopicPartition(REGISTRY, 0)
+_ANOTHER = frozenset(
+    {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}  # noqa: SLF001 - the public names
+)
+"""Our place is not in the topic, although we have read up to it: it was made anew or cut."""
 RETRY_S = 0.1
 POLL_MOST_S = 0.5
 """Of a step, for entries that arrive faster than they are applied."""
@@ -45,16 +49,26 @@ class RegistryFollower:
         self._consumer.assign([TopicPartition(REGISTRY, 0, 0)])
         self._reached_at: float | None = None
         self._trouble = ""
+        self.distrusted = ""
+        """Why the topic is not the one that the table is of; then nothing more is applied."""
+
+    def distrust(self, why: str) -> None:
+        """Never be fresh again: what the topic holds is another history, and the two do not mix."""
+        if not self.distrusted:
+            log.error("the registry is another one, judging by the last known view", why=why)
+            self.distrusted = f"{REGISTRY}: {why}"
 
     def poll(self) -> None:
         """Apply what has arrived, without waiting."""
+        if self.distrusted:
+            return
         until = time.monotonic() + POLL_MOST_S
         while self._take(0.0) and time.monotonic() < until:
             continue
 
     def is_fresh(self) -> bool:
         """Tell whether the table was complete at a moment within the configured bound."""
-        if self._reached_at is None:
+        if self._reached_at is None or self.distrusted:
             return False
         return time.monotonic() - self._reached_at <= self._settings.registry_fresh_s
 
@@ -63,9 +77,8 @@ class RegistryFollower:
 
         Raises RegistryLagError when nothing arrives for CALL_TIMEOUT_S, KafkaException when nobody answers.
         """
-        asked_at = time.monotonic()
-        high = self._ask_high_watermark(asked_at + CALL_TIMEOUT_S, on_progress)
-        moved_at = time.monotonic()
+        asked_at = moved_at = time.monotonic()
+        high = self._high_watermark(asked_at + CALL_TIMEOUT_S)
         while self.table.offset < high:
             before = self.table.offset
             self._take(RETRY_S)
@@ -81,6 +94,9 @@ class RegistryFollower:
 
         Says so in the log once. While it lasts each try is short, so that whoever judges is not held up.
         """
+        if self.distrusted:
+            metrics.REGISTRY_UNREAD.inc()
+            return False
         try:
             self._catch_up_by(time.monotonic() + (TRY_AGAIN_S if self._trouble else timeout_s))
         except (KafkaException, RegistryLagError) as error:
@@ -109,18 +125,6 @@ class RegistryFollower:
 
     def _lags(self, high: int, after_s: float) -> RegistryLagError:
         return RegistryLagError(f"{REGISTRY} stands at {self.table.offset} of {high} after {after_s:.3g} s")
-
-    def _ask_high_watermark(self, deadline: float, on_progress: OnProgress) -> int:
-        """Ask in tries that grow, as `pipeline.kafka.asked` does, with a sign of life before each."""
-        try_s = FIRST_TRY_S
-        while True:
-            on_progress(f"asking how far {REGISTRY} goes")
-            try:
-                return self._high_watermark(min(deadline, time.monotonic() + try_s))
-            except KafkaException:
-                if time.monotonic() + RETRY_S > deadline:
-                    raise
-            try_s *= 2
 
     def _high_watermark(self, deadline: float) -> int:
         while True:
@@ -152,6 +156,9 @@ class RegistryFollower:
                 self.table.apply(to_record(message))
             elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - the public name of the code
                 self.table.offset = max(self.table.offset, message.offset() or 0)
+            elif error.code() in _ANOTHER and self._reached_at is not None:
+                self.distrust(f"{error.str()}, {self.table.offset} were read")
+                break
             else:
                 to_record(message)  # raises with the error's text
         return sum(1 for m in messages if m.error() is None)

@@ -32,6 +32,7 @@ from pipeline.stage import Health, StageState, Stop, running_stage, state_dir
 from pipeline.statestore import Partition
 from pipeline.tilestore import CheckpointConflictError, sync_stores
 from pipeline.topics import CHECKPOINTS, SEALED_TOPICS
+from pipeline.topicwatch import TopicWatch
 from pipeline.trust import log_signers
 from processors.merkle.errors import MerkleError
 from processors.model import RawRecord
@@ -66,8 +67,9 @@ class SealSession:
         self._settings, self._health, self._store = settings, health, store
         self._signer = log_signers(settings)
         self._admin = kafka.admin(settings)
-        self._producer = kafka.producer(settings, **kafka.FOLLOW_LEADERS)
+        self._producer = kafka.producer(settings)
         self._member = GroupMember(settings, self._admin, "seal", slot, list(SEALED_TOPICS))
+        self._watch = TopicWatch(self._admin, settings.topic_check_s)
         self._shards: dict[Partition, Shard] = {}
         self.stopped: dict[Partition, str] = {}
         """Shards that disagree with their topic, and why."""
@@ -93,6 +95,11 @@ class SealSession:
         self._beat()
         if self._member.changed:
             return
+        for topic, why in self._watch.look().items():
+            for partition in [place for place in self._shards if place[0] == topic]:
+                self._stop_shard(
+                    partition, ShardStoppedError(f"shard {topic}[{partition[1]}] stopped: {why}")
+                )
         for partition, batch in batches.items():
             if partition in self._shards:
                 self._append(partition, batch)
@@ -150,8 +157,8 @@ class SealSession:
 
     def _record_shard_list(self) -> None:
         """Once per run, and whenever it changes: the owner of the epoch log lists all shards."""
-        counts = kafka.asked(lambda within_s: self._admin.list_topics(timeout=within_s)).topics
-        topic_ids = kafka.topic_ids(self._admin, SEALED_TOPICS)
+        counts = self._admin.list_topics(timeout=CALL_TIMEOUT_S).topics
+        topic_ids = {topic: kafka.topic_id(self._admin, topic) for topic in SEALED_TOPICS}
         origins = {
             (topic, number): origin_of(self._settings.log_name, (topic, number))
             for topic in SEALED_TOPICS
@@ -181,7 +188,7 @@ class SealSession:
         """Take each assigned shard up from what is published; one that disagrees stops, alone."""
         assigned = self._member.assigned
         self._shards, self.stopped = {}, {}
-        topic_ids = kafka.topic_ids(self._admin, sorted({topic for topic, _ in assigned}))
+        topic_ids = {topic: kafka.topic_id(self._admin, topic) for topic in {t for t, _ in assigned}}
         for number, partition in enumerate(assigned):
             self._health.beat(StageState.RESTORING, f"opening shard {number + 1} of {len(assigned)}")
             signer = self._signer(origin_of(self._settings.log_name, partition))
@@ -192,6 +199,7 @@ class SealSession:
                 self._stop_shard(partition, error)
             else:
                 self._shards[partition] = shard
+        self._watch.begin(topic_ids)
         self._member.start_at({partition: shard.next_offset for partition, shard in self._shards.items()})
         leaves = sum(shard.size for shard in self._shards.values())
         log.info("shards opened", shards=len(self._shards), leaves=leaves, stopped=len(self.stopped))

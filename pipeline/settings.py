@@ -39,6 +39,8 @@ class Settings(BaseSettings):
     """The broker aborts a transaction left open so long: what a killed worker blocks at most."""
     tick_interval_s: float = 0.5
     """How often time alone (silence, the registry's freshness) is looked at."""
+    topic_check_s: float = 60.0
+    """How often a worker looks whether its topics were deleted and made anew."""
     registry_fresh_s: float = 5.0
     """The registry view is stale when its high watermark was not reached for so long."""
     silence_after_s: float = 30.0
@@ -69,6 +71,9 @@ class Settings(BaseSettings):
     """Every old entry, tile and record is read again within so long."""
     monitor_scrub_leaves_per_s: float = 20000.0
     """Never faster than this, even where that pass then takes longer."""
+
+    deliver_give_up_s: float = 86400.0
+    """An alert that an output could not deliver within so long of its routing is kept apart."""
 
     witness_policy: Path | None = None
     """C2SP tlog-policy: who cosigns the epoch log, and how many are enough; None: the trust file's."""

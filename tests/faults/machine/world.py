@@ -119,6 +119,7 @@ class World:
             session_timeout_s=SESSION_S,
             transaction_timeout_s=TRANSACTION_S,
             tick_interval_s=0.2,
+            topic_check_s=0.5,
             silence_after_s=1.5,
             batch_records=200,
             checkpoint_interval_s=0.2,

@@ -1,4 +1,4 @@
-"""Faults of the topics themselves, under a running sealer: recreated, cut off, trimmed by retention.
+"""Faults of the topics themselves, under running stages: recreated, cut off, trimmed by retention.
 
 A shard whose topic is not the one that it sealed stops loudly, alone, and is never signed again. Retention of
 what was sealed is everyday life and stops nothing. The victim is a topic to which only the machine writes, so
@@ -6,17 +6,21 @@ that the books of ingest stay whole.
 """
 
 import os
+import shutil
 import time
 from random import Random
 
-from confluent_kafka import KafkaException, TopicPartition
-from confluent_kafka.admin import NewTopic
+from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
+from confluent_kafka.admin import NewTopic, OffsetSpec
 
-from pipeline import kafka, topics
+from pipeline import kafka, setoffset, topics
+from pipeline.kafkaread import read_all
 from tests.faults.machine.world import World
 
 VICTIM = topics.ALERTS
 DEADLINE_S = 15.0
+REFUSAL_DEADLINE_S = 30.0
+REFUSAL = "What was accepted would be accepted again"
 
 
 def trim_sealed(world: World, rng: Random) -> None:
@@ -51,22 +55,84 @@ def recreate_topic(world: World, rng: Random) -> None:
     """A sealed topic is deleted and made anew, with other records or none: its shard stops."""
     _seal_some(world, rng)
     world.expect_stop(VICTIM)
-    spec = next(spec for spec in topics.TOPICS if spec.name == VICTIM)
-    world.admin.delete_topics([VICTIM], operation_timeout=20)[VICTIM].result(30)
+    _make_anew(world, VICTIM)
+    if rng.random() < 0.7:
+        _write(world, rng.randint(1, 60))
+    if rng.random() < 0.5:  # else those who run notice
+        for place in world.base:
+            world.kill(*place)
+
+
+def recreate_changelog(world: World, rng: Random) -> None:
+    """A changelog is deleted and made anew: ingest refuses until it is written back and taken."""
+    raw = rng.choice(list(topics.RAW_TOPICS))
+    changelog = topics.changelog_of(raw)
+    places = [(changelog, number) for number in range(world.settings.partitions)]
+    _stop_ingest(world)
+    if not world.wait_for(lambda: _is_settled(world, places), DEADLINE_S):
+        world.tell("stalled", f"a transaction on {changelog} stays open")
+        return
+    kept = list(read_all(world.settings, changelog))
+    found = [setoffset.standing(world.settings, (raw, number)) for _, number in places]
+    committed = {each.place: each.committed for each in found if each.committed is not None}
+    _make_anew(world, changelog)
+    for slot in _ingest_slots(world):
+        if rng.random() < 0.5:
+            shutil.rmtree(world.data_dir / "state" / "ingest" / str(slot), ignore_errors=True)
+        world.release("ingest", slot)
+    # Where nothing was committed yet nothing is forgotten.
+    if committed and not world.wait_for(lambda: _is_said(world, REFUSAL), REFUSAL_DEADLINE_S):
+        world.tell("memory", f"ingest goes on although {changelog} was made anew")
+        return
+    _stop_ingest(world)
+    for record in kept:
+        world.producer.produce(changelog, key=record.key, value=record.value, partition=record.partition)
+    world.producer.flush(DEADLINE_S)
+    for place, at in committed.items():
+        setoffset.set_offset(world.settings, place, at, accept_changelog=True)
+    for slot in _ingest_slots(world):
+        world.release("ingest", slot)
+
+
+def _ingest_slots(world: World) -> list[int]:
+    return [slot for stage, slot in world.base if stage == "ingest"]
+
+
+def _stop_ingest(world: World) -> None:
+    """Stop every worker of ingest, also one that another fault has started."""
+    for slot in (0, 1):
+        world.hold("ingest", slot)
+        world.kill("ingest", slot)
+
+
+def _is_settled(world: World, places: list[tuple[str, int]]) -> bool:
+    """Tell whether no transaction is open on partitions."""
+    latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+    wanted = {TopicPartition(*place): latest for place in places}
+    stable = world.admin.list_offsets(wanted, isolation_level=IsolationLevel.READ_COMMITTED)
+    ends = kafka.end_offsets(world.admin, places)
+    return all(found.result(20).offset == ends[tp.topic, tp.partition] for tp, found in stable.items())
+
+
+def _is_said(world: World, text: str) -> bool:
+    files = (world.data_dir / "run").glob("ingest*.health.json")
+    return any(text in file.read_text(errors="replace") for file in files)
+
+
+def _make_anew(world: World, topic: str) -> None:
+    spec = next(spec for spec in topics.TOPICS if spec.name == topic)
+    world.admin.delete_topics([topic], operation_timeout=20)[topic].result(30)
+    number = spec.partitions(world.settings)
 
     def made() -> bool:
         try:
-            new = NewTopic(VICTIM, num_partitions=1, config=dict(spec.config))
-            world.admin.create_topics([new], operation_timeout=20)[VICTIM].result(30)
+            new = NewTopic(topic, num_partitions=number, config=dict(spec.config))
+            world.admin.create_topics([new], operation_timeout=20)[topic].result(30)
         except KafkaException:
             return False  # the old one is still on its way out
         return True
 
     world.wait_for(made, DEADLINE_S)
-    if rng.random() < 0.7:
-        _write(world, rng.randint(1, 60))
-    for place in world.base:
-        world.kill(*place)
 
 
 def _seal_some(world: World, rng: Random) -> None:
