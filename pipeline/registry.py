@@ -10,7 +10,7 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from pipeline import metrics
-from pipeline.kafka import CALL_TIMEOUT_S, consumer, to_record
+from pipeline.kafka import CALL_TIMEOUT_S, FIRST_TRY_S, consumer, to_record
 from pipeline.settings import PipelineError, Settings
 from pipeline.topics import REGISTRY
 from processors.registry import Registry
@@ -77,8 +77,9 @@ class RegistryFollower:
 
         Raises RegistryLagError when nothing arrives for CALL_TIMEOUT_S, KafkaException when nobody answers.
         """
-        asked_at = moved_at = time.monotonic()
-        high = self._high_watermark(asked_at + CALL_TIMEOUT_S)
+        asked_at = time.monotonic()
+        high = self._ask_high_watermark(asked_at + CALL_TIMEOUT_S, on_progress)
+        moved_at = time.monotonic()
         while self.table.offset < high:
             before = self.table.offset
             self._take(RETRY_S)
@@ -125,6 +126,18 @@ class RegistryFollower:
 
     def _lags(self, high: int, after_s: float) -> RegistryLagError:
         return RegistryLagError(f"{REGISTRY} stands at {self.table.offset} of {high} after {after_s:.3g} s")
+
+    def _ask_high_watermark(self, deadline: float, on_progress: OnProgress) -> int:
+        """Ask in tries that grow, as `pipeline.kafka.asked` does, with a sign of life before each."""
+        try_s = FIRST_TRY_S
+        while True:
+            on_progress(f"asking how far {REGISTRY} goes")
+            try:
+                return self._high_watermark(min(deadline, time.monotonic() + try_s))
+            except KafkaException:
+                if time.monotonic() + RETRY_S > deadline:
+                    raise
+            try_s *= 2
 
     def _high_watermark(self, deadline: float) -> int:
         while True:

@@ -67,7 +67,7 @@ class SealSession:
         self._settings, self._health, self._store = settings, health, store
         self._signer = log_signers(settings)
         self._admin = kafka.admin(settings)
-        self._producer = kafka.producer(settings)
+        self._producer = kafka.producer(settings, **kafka.FOLLOW_LEADERS)
         self._member = GroupMember(settings, self._admin, "seal", slot, list(SEALED_TOPICS))
         self._watch = TopicWatch(self._admin, settings.topic_check_s)
         self._shards: dict[Partition, Shard] = {}
@@ -157,8 +157,8 @@ class SealSession:
 
     def _record_shard_list(self) -> None:
         """Once per run, and whenever it changes: the owner of the epoch log lists all shards."""
-        counts = self._admin.list_topics(timeout=CALL_TIMEOUT_S).topics
-        topic_ids = {topic: kafka.topic_id(self._admin, topic) for topic in SEALED_TOPICS}
+        counts = kafka.asked(lambda within_s: self._admin.list_topics(timeout=within_s)).topics
+        topic_ids = kafka.topic_ids(self._admin, SEALED_TOPICS)
         origins = {
             (topic, number): origin_of(self._settings.log_name, (topic, number))
             for topic in SEALED_TOPICS
@@ -188,7 +188,7 @@ class SealSession:
         """Take each assigned shard up from what is published; one that disagrees stops, alone."""
         assigned = self._member.assigned
         self._shards, self.stopped = {}, {}
-        topic_ids = {topic: kafka.topic_id(self._admin, topic) for topic in {t for t, _ in assigned}}
+        topic_ids = kafka.topic_ids(self._admin, sorted({topic for topic, _ in assigned}))
         for number, partition in enumerate(assigned):
             self._health.beat(StageState.RESTORING, f"opening shard {number + 1} of {len(assigned)}")
             signer = self._signer(origin_of(self._settings.log_name, partition))
