@@ -140,7 +140,7 @@ def run_seal(world: Path) -> None:
     listing = SimpleNamespace(topics={t: SimpleNamespace(partitions={0: None}) for t in SEALED_TOPICS})
     _replace(kafka, "admin", lambda _settings: SimpleNamespace(list_topics=lambda **_: listing))
     _replace(kafka, "producer", lambda _settings, **_: FileProducer(world))
-    _replace(kafka, "topic_id", lambda _admin, topic: f"id-of-{topic}")
+    _replace(kafka, "topic_ids", lambda _admin, topics: {topic: f"id-of-{topic}" for topic in topics})
     _replace(kafka, "end_offsets", end_offsets)
     _replace(kafka, "start_offsets", lambda _admin, places: dict.fromkeys(places, 0))
     _replace(shard, "read_record", read_record)
