@@ -24,7 +24,7 @@ from pipeline.judging import judges
 from pipeline.lag import Lag
 from pipeline.membership import GroupMember
 from pipeline.patience import LeavingError
-from pipeline.recovery import Recovery, RecoveryError
+from pipeline.recovery import Gone, Recovery, RecoveryError
 from pipeline.registry import RegistryFollower
 from pipeline.sessions import run_sessions
 from pipeline.settings import Settings
@@ -74,11 +74,13 @@ class IngestSession:
             store,
             transactional_id=f"{settings.log_name}.ingest.{slot}",
             on_progress=self._restoring,
+            stops_alone=True,
         )
         self._stop = Stop()
         self._producer: TransactionalProducer | None = None
         self._states: dict[Partition, PartitionStates] = {}
         self._next_offsets: dict[Partition, int] = {}
+        self._stopped: dict[Partition, Gone] = {}
         self._marks: dict[Partition, ChangelogMark] = {}
         self._watch = TopicWatch(self._admin, settings.topic_check_s)
         self._registry_id = ""
@@ -182,7 +184,7 @@ class IngestSession:
     def _recover(self) -> None:
         """Forget memory; bring producer, state and positions to the last commit (pipeline/recovery.py)."""
         self._drop_producer()
-        self._states, self._next_offsets = {}, {}
+        self._states, self._next_offsets, self._stopped = {}, {}, {}
         if not self._member.assigned:
             self._member.start_at({})
             return
@@ -191,7 +193,9 @@ class IngestSession:
         self._registry_id = self._registry_id or recovered.topic_ids[REGISTRY]
         self._watch.begin({**recovered.topic_ids, REGISTRY: self._registry_id})
         self._registry.catch_up(self._restoring)
-        self._marks = recovered.marks
+        self._marks, self._stopped = recovered.marks, recovered.stopped
+        for gone in self._stopped.values():
+            log.error("raw partition stopped", why=gone.why)
         for number, partition in enumerate(recovered.next_offsets):
             where = f"loading states, partition {number + 1} of {len(recovered.next_offsets)}"
             self._states[partition] = PartitionStates(
@@ -247,6 +251,8 @@ class IngestSession:
         fresh = self._registry.is_fresh()
         metrics.REGISTRY_FRESH.set(fresh or self._producer is None)  # who judges nothing needs no view
         metrics.REGISTRY_OFFSET.set(self._registry.table.offset)
+        metrics.RAW_STOPPED.set(len(self._stopped))
+        metrics.RAW_GONE.set(sum(gone.records for gone in self._stopped.values()))
         if not self._member.has_joined:
             self._health.beat(StageState.STARTING, "waiting for an assignment")
             return
@@ -258,7 +264,10 @@ class IngestSession:
         stale = "" if fresh or self._producer is None else "; the registry view is STALE"
         if stale and self._registry.distrusted:
             stale += f": {self._registry.distrusted}"
-        self._health.beat(StageState.RUNNING, f"{len(self._member.assigned)} partitions{stale}")
+        stopped = ""
+        if self._stopped:
+            stopped = f"; {len(self._stopped)} partitions STOPPED: {next(iter(self._stopped.values())).why}"
+        self._health.beat(StageState.RUNNING, f"{len(self._member.assigned)} partitions{stale}{stopped}")
 
 
 def _count(topic: str, outcome: Outcome) -> None:

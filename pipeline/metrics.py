@@ -41,6 +41,10 @@ REGISTRY_FRESH = Gauge("attestream_registry_fresh", "1 when the registry view is
 REGISTRY_UNREAD = Counter(
     "attestream_registry_unread_total", "Times that the registry could not be read up in time"
 )
+RAW_STOPPED = Gauge(
+    "attestream_raw_partitions_stopped", "Raw partitions that are not read: records are gone unjudged"
+)
+RAW_GONE = Gauge("attestream_raw_records_gone", "Records of these that are gone and were never judged")
 
 # ---- seal --------------------------------------------------------------------------------------------------
 

@@ -43,11 +43,22 @@ class RecoveryError(PipelineError):
 
 
 @dataclass(frozen=True, slots=True)
+class Gone:
+    """A source partition that lost records before they were judged, most likely to its retention."""
+
+    records: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Recovered:
     """A fenced producer, and where to go on in each source partition."""
 
     producer: TransactionalProducer
     next_offsets: dict[Partition, int]
+    """Of the partitions that go on."""
+    stopped: dict[Partition, Gone]
+    """Those that do not."""
     marks: dict[Partition, ChangelogMark]
     """Where each changelog stands now."""
     topic_ids: dict[str, str]
@@ -99,8 +110,11 @@ class Recovery:
         *,
         transactional_id: str,
         on_progress: Callable[[str], None],
+        stops_alone: bool = False,
     ) -> None:
+        """With `stops_alone` a partition that lost records does not keep the others; the caller tells."""
         self._settings, self._admin, self._store = settings, admin, store
+        self._stops_alone = stops_alone
         self._transactional_id, self._on_progress = transactional_id, on_progress
 
     def run(self, member: GroupMember) -> Recovered:
@@ -156,10 +170,16 @@ class Recovery:
         for partition in assigned:
             self._check_copy(partition, marks[partition])
         steps.begin("starting points")
-        next_offsets = self._starting_points(assigned, committed)
+        starts = steps.call(kafka.start_offsets, self._admin, assigned)
+        next_offsets = self._starting_points(assigned, committed, starts)
+        lost = {place: at for place, at in next_offsets.items() if at < starts[place]}
+        stopped = {place: _gone(place, at, starts[place]) for place, at in lost.items()}
+        if stopped and not self._stops_alone:
+            raise RecoveryError(next(iter(stopped.values())).why)
+        next_offsets = {place: at for place, at in next_offsets.items() if place not in stopped}
         member.start_at(next_offsets)
         marks_now = {place: self._mark_of(place, ids[changelog_of(place[0])]) for place in assigned}
-        return Recovered(producer, next_offsets, marks_now, ids, steps.end())
+        return Recovered(producer, next_offsets, stopped, marks_now, ids, steps.end())
 
     def _check_changelog(
         self, partition: Partition, mark: ChangelogMark | None, topic_id: str, end: int
@@ -193,7 +213,7 @@ class Recovery:
         return ChangelogMark(topic_id, next_offset, self._store.last_digest(partition))
 
     def _starting_points(
-        self, assigned: list[Partition], committed: dict[Partition, int]
+        self, assigned: list[Partition], committed: dict[Partition, int], starts: dict[Partition, int]
     ) -> dict[Partition, int]:
         new = [partition for partition in assigned if committed[partition] < 0]
         for topic, number in new:
@@ -204,8 +224,17 @@ class Recovery:
                     f"stop ingest, then `attestream topics set-offset {topic} {number}`"
                 )
                 raise RecoveryError(message)
-        starts = kafka.start_offsets(self._admin, new) if new else {}
-        return {partition: starts.get(partition, committed[partition]) for partition in assigned}
+        return {place: starts[place] if place in new else committed[place] for place in assigned}
+
+
+def _gone(partition: Partition, committed: int, start: int) -> Gone:
+    topic, number = partition
+    records = start - committed
+    why = (
+        f"{topic}[{number}] begins at {start}: {records} records from {committed} on are gone and were never "
+        f"judged; stop ingest, then `attestream topics set-offset {topic} {number}`"
+    )
+    return Gone(records, why)
 
 
 def _changelog_error(partition: Partition, why: str) -> RecoveryError:

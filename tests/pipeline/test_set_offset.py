@@ -2,6 +2,7 @@
 
 import pytest
 from confluent_kafka import TopicPartition
+from prometheus_client import REGISTRY
 
 from pipeline import kafka, setoffset
 from pipeline.settings import UsageError
@@ -32,7 +33,9 @@ def trim(deployment: Deployment, place: Partition, next_offset: int) -> None:
 def test_ingest_goes_on_behind_its_last_verdict(deployment: Deployment) -> None:
     settings = deployment.settings.model_copy(update={"session_timeout_s": 6.0})
     deployment.settings = settings
-    device = deployment.enroll()
+    device, other = deployment.enroll(), deployment.enroll()
+    while partition_of(other.did.encode(), 2) == partition_of(device.did.encode(), 2):
+        other = deployment.enroll()
     place = (TELEMETRY_RAW, partition_of(device.did.encode(), settings.partitions))
     first = device.telemetry()
     with deployment.ingesting():
@@ -54,10 +57,17 @@ def test_ingest_goes_on_behind_its_last_verdict(deployment: Deployment) -> None:
     found = setoffset.standing(settings, place)
     assert (found.next_offset, found.gone, found.is_another_topic) == (4, 2, False)
     with deployment.ingesting() as health:
-        wait_for(lambda: "requested offset not available" in health.path.read_text(), "nothing is skipped")
+        wait_for(lambda: "partitions STOPPED" in health.path.read_text(), "nothing is skipped")
+        assert "begins at 4: 2 records from 2 on are gone and were never judged" in health.path.read_text()
+        assert REGISTRY.get_sample_value("attestream_raw_partitions_stopped") == 1
+        assert REGISTRY.get_sample_value("attestream_raw_records_gone") == 2
+        # The others go on.
+        sources.append(deployment.send(other, other.telemetry()))
+        assert deployment.verdicts(sources)[-1] == "accepted"
+        assert deployment.verdict_of(kept) is None
     setoffset.set_offset(settings, place, found.next_offset)
     with deployment.ingesting():
-        assert deployment.verdicts([*sources, kept])[2] == "accepted"
+        assert deployment.verdicts([*sources, kept])[-1] == "accepted"
     assert all(deployment.verdict_of(source) is None for source in lost)
 
 

@@ -51,6 +51,7 @@ FAULTS: dict[str, Fault] = {
     "trim_sealed": Fault(topics.trim_sealed),
     "trim_unsealed": Fault(topics.trim_unsealed, 0.5, ends_world=True),
     "recreate_topic": Fault(topics.recreate_topic, 0.5, ends_world=True),
+    "trim_raw": Fault(topics.trim_raw),
     "recreate_changelog": Fault(topics.recreate_changelog, 0.5),
     **{
         kind: Fault(inject, weight)

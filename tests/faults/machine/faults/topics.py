@@ -20,6 +20,7 @@ from tests.faults.machine.world import World
 VICTIM = topics.ALERTS
 DEADLINE_S = 15.0
 REFUSAL_DEADLINE_S = 30.0
+JUDGED_DEADLINE_S = 60.0
 REFUSAL = "What was accepted would be accepted again"
 
 
@@ -90,6 +91,42 @@ def recreate_changelog(world: World, rng: Random) -> None:
     world.producer.flush(DEADLINE_S)
     for place, at in committed.items():
         setoffset.set_offset(world.settings, place, at, accept_changelog=True)
+    for slot in _ingest_slots(world):
+        world.release("ingest", slot)
+
+
+def trim_raw(world: World, rng: Random) -> None:
+    """Retention takes raw records that nobody judged: their partition waits for an operator, others go on."""
+    raw = rng.choice((topics.ACCESS_RAW, topics.LIFECYCLE_RAW))
+    place = (raw, rng.randrange(world.settings.partitions))
+    world.end_traffic()
+
+    def is_judged() -> bool:
+        world.read_on()
+        return not world.traffic.underway and not world.oracle.pending(world.sent)
+
+    if not world.wait_for(is_judged, JUDGED_DEADLINE_S):
+        world.tell("stalled", "records were not judged before a raw topic was trimmed")
+        return
+    if setoffset.standing(world.settings, place).committed is None:
+        return  # whoever has judged nothing there begins where it begins
+    _stop_ingest(world)
+    for _ in range(rng.randint(1, 20)):
+        world.producer.produce(raw, key=b"lost", value=os.urandom(40), partition=place[1])
+    world.producer.flush(DEADLINE_S)
+    end = kafka.end_offsets(world.admin, [place])[place]
+    _delete_before(world, *place, end)
+    for slot in _ingest_slots(world):
+        world.release("ingest", slot)
+    world.begin_traffic("usual", 150)
+    if not world.wait_for(lambda: _is_said(world, f"STOPPED: {raw}[{place[1]}]"), REFUSAL_DEADLINE_S):
+        world.tell("loss", f"ingest says nothing of the records that {raw}[{place[1]}] lost")
+    time.sleep(rng.uniform(0.2, 1.0))
+    _stop_ingest(world)
+    found = setoffset.standing(world.settings, place)
+    if found.next_offset != end:
+        world.tell("loss", f"an operator would go on at {found.next_offset}, and records begin at {end}")
+    setoffset.set_offset(world.settings, place, found.next_offset)
     for slot in _ingest_slots(world):
         world.release("ingest", slot)
 
