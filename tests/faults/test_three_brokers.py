@@ -22,13 +22,13 @@ TOPIC = topics.TELEMETRY_RAW
 
 
 @pytest.mark.timeout(400)
-def test_coordinator_leader_and_controller_may_each_be_lost(tmp_path: Path) -> None:
+def test_coordinator_and_controller_may_each_be_lost(tmp_path: Path) -> None:
     said = Console(file=io.StringIO(), width=200)
     with Trio(tmp_path, SEED, said) as trio:
-        report = trio.run(3, ["coordinator", "leader", "controller"])
+        report = trio.run(2, ["coordinator", "controller"])  # each of them leads partitions besides
         assert topics.check(kafka.admin(trio.settings), trio.settings) == []
     assert not report.violations, said.file.getvalue()  # type: ignore[attr-defined]
-    assert [kill.target for kill in report.kills] == ["coordinator", "leader", "controller"]
+    assert [kill.target for kill in report.kills] == ["coordinator", "controller"]
     assert report.records > report.accepted > 0
 
 
