@@ -5,24 +5,15 @@ entries [0, offset). A version other than the last + 1 is ignored, so that an ol
 replayed after a revocation.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
-from blake3 import blake3
-
-from processors.model import RawRecord
-from schemas.codec import CODEC
+from processors.chain import EntryError, SignedTable, check_follows
 from schemas.did import decode_did_key
-from schemas.ed25519 import check_public_key, verify_batch
-from schemas.envelope import PayloadKind, SignedEnvelope, decode_envelope, pae, pae_prefix
-from schemas.errors import FormatError
+from schemas.ed25519 import check_public_key
+from schemas.envelope import PayloadKind
 from schemas.trust import TrustRoot
 
-MAX_IGNORED = 10_000
-"""So many ignored entries are kept for reporting, the newest: a flood neither fills our memory nor hides
-what comes after it."""
-MAX_SHOWN_TEXT = 500
-"""Texts of an ignored entry are somebody's claims, up to an envelope long."""
 MAX_SUBJECT = 512
 """A longer one could not be the `device_id` of an event."""
 
@@ -49,42 +40,33 @@ class Subject:
     attributes: dict[str, str]
     keys: dict[str, Key] = field(default_factory=dict)
     decommissioned_at: int | None = None
+    changed_at: int = 0
+    """Offset of the entry that last changed it."""
 
     @property
     def may_sign_events(self) -> bool:
         """Tell whether any key of the subject is good for events now."""
+        return self._has_key_for("EVENT")
+
+    @property
+    def may_approve(self) -> bool:
+        """Tell whether any key of the subject is good for approvals now: a person's credential."""
+        return self._has_key_for("APPROVAL")
+
+    def _has_key_for(self, purpose: str) -> bool:
         return self.decommissioned_at is None and any(
-            key.purpose == "EVENT" and key.revoked_at is None for key in self.keys.values()
+            key.purpose == purpose and key.revoked_at is None for key in self.keys.values()
         )
 
 
-@dataclass(frozen=True, slots=True)
-class IgnoredEntry:
-    """An entry that broke a rule, to be reported; `source` says where it stands, without its bytes."""
-
-    source: RawRecord
-    detail: str
-    subject: str
-
-
-class EntryError(FormatError):
-    """A registry entry breaks a rule."""
-
-
-class Registry:
+class Registry(SignedTable):
     """Subjects by DID after the entries before `offset`."""
 
     def __init__(self, trust: TrustRoot) -> None:
-        self._trust = trust
-        self._prefix = pae_prefix(PayloadKind.REGISTRY_ENTRY, trust.log_name)
+        super().__init__(trust, PayloadKind.REGISTRY_ENTRY)
         self._subjects: dict[str, Subject] = {}
         self._owner_of: dict[bytes, str] = dict.fromkeys(trust.authorities.values(), "an authority")
         self._owner_of |= dict.fromkeys(trust.log_keys, "the log")
-        self.offset = 0
-        """Position: everything below was applied or ignored."""
-        self.ignored: list[IgnoredEntry] = []
-        self.forgotten_before = 0
-        """Entries below this offset that were ignored are listed no longer; 0 while all are."""
 
     def __len__(self) -> int:
         return len(self._subjects)
@@ -97,62 +79,13 @@ class Registry:
         """List all subjects in the order of registration."""
         return list(self._subjects.values())
 
-    def apply(self, record: RawRecord) -> None:
-        """Take the next record of the registry topic; a bad one only moves the offset."""
-        subject = "unknown"
-        try:
-            envelope = decode_envelope(record.value or b"")
-            entry = CODEC.decode(PayloadKind.REGISTRY_ENTRY.value, envelope.payload)
-            subject = entry["subject"]
-            if record.key != subject.encode():
-                message = "the Kafka key is not the subject"
-                raise EntryError(message)
-            self._check_signatures(envelope)
-            self._apply_entry(entry, blake3(envelope.payload).digest(), record.offset)
-        except FormatError as error:
-            self._ignore(record, str(error), subject)
-        self.offset = record.offset + 1
-
-    def _ignore(self, record: RawRecord, detail: str, subject: str) -> None:
-        place = replace(record, key=None, value=None, headers=())
-        self.ignored.append(IgnoredEntry(place, detail[:MAX_SHOWN_TEXT], subject[:MAX_SHOWN_TEXT]))
-        if len(self.ignored) > MAX_IGNORED:
-            self.forgotten_before = self.ignored.pop(0).source.offset + 1
-
-    def _check_signatures(self, envelope: SignedEnvelope) -> None:
-        names = {signature.key_id for signature in envelope.signatures}
-        unknown = sorted(names - self._trust.authorities.keys())
-        if unknown:
-            message = f"signed by {unknown[0]!r}, which is no authority of the trust root"
-            raise EntryError(message)
-        # Keys, not names: one key under two names is one authority.
-        signers = len({self._trust.authorities[name] for name in names})
-        if signers < self._trust.authority_threshold:
-            message = f"{signers} authorities signed, {self._trust.authority_threshold} must"
-            raise EntryError(message)
-        signed = pae(self._prefix, envelope.payload)
-        valid = verify_batch(
-            [self._trust.authorities[s.key_id] for s in envelope.signatures],
-            [signed] * len(envelope.signatures),
-            [s.signature for s in envelope.signatures],
-        )
-        if not all(valid):
-            message = f"signature of {envelope.signatures[valid.index(False)].key_id!r} does not verify"
-            raise EntryError(message)
-
     def _apply_entry(self, entry: dict[str, Any], digest: bytes, offset: int) -> None:
         did, action = entry["subject"], entry["action"]
         if not did.startswith("did:") or "#" in did or len(did) > MAX_SUBJECT:
             message = f"subject {did[:64]!r} is not a DID of at most {MAX_SUBJECT} characters"
             raise EntryError(message)
         known = self._subjects.get(did)
-        last_version, last_digest = (known.version, known.entry_digest) if known else (0, b"")
-        if entry["version"] != last_version + 1:
-            message = f"version {entry['version']} of {did}, expected {last_version + 1}"
-            raise EntryError(message)
-        if entry["previous_digest"] != last_digest:
-            message = f"version {entry['version']} of {did} does not follow the entry before it"
-            raise EntryError(message)
+        check_follows(entry, known.version if known else 0, known.entry_digest if known else b"")
         if (action == "REGISTER") is not (known is None):
             message = f"{action} of a subject that is {'unknown' if known is None else 'registered'}: {did}"
             raise EntryError(message)
@@ -167,7 +100,7 @@ class Registry:
         else:
             subject.decommissioned_at = offset
         subject.attributes = dict(entry["attributes"]) or subject.attributes
-        subject.version, subject.entry_digest = entry["version"], digest
+        subject.version, subject.entry_digest, subject.changed_at = entry["version"], digest, offset
         self._subjects[did] = subject
 
     def _add_key(self, subject: Subject, entry: dict[str, Any], offset: int) -> None:

@@ -15,7 +15,7 @@ from pipeline import registry_report
 from pipeline.devices import PartitionStates
 from pipeline.registry_report import MAX_AT_ONCE, REPORTER
 from pipeline.statestore import StateStore
-from processors import registry as registry_module
+from processors import chain
 from processors.judge import NoDetectors
 from processors.model import VerifiedEvent
 from schemas.envelope import PayloadKind, SignedEnvelope
@@ -128,7 +128,7 @@ def test_genuine_entry_under_another_kafka_key(topic: RegistryTopic) -> None:
 def test_flood_of_garbage_neither_fills_memory_nor_hides_an_attack(
     topic: RegistryTopic, reporter: Reporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry_module, "MAX_IGNORED", 100)
+    monkeypatch.setattr(chain, "MAX_IGNORED", 100)
     registration = topic.records[0].value
     topic.write(VICTIM.did, "REVOKE", revoked="k1")
     for _ in range(1000):

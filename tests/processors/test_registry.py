@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nacl.bindings import crypto_core_ed25519_add
 
-from processors import registry as registry_module
+from processors import chain
+from processors.chain import MAX_SHOWN_TEXT
 from processors.model import RawRecord
-from processors.registry import MAX_SHOWN_TEXT, Registry
+from processors.registry import Registry
 from schemas.codec import CODEC
 from schemas.envelope import PayloadKind, SignedEnvelope
 from schemas.trust import TrustRoot
@@ -391,7 +392,7 @@ def test_a_changed_byte_of_a_genuine_entry_moves_only_the_offset(data: st.DataOb
 
 
 def test_ignored_entries_are_bounded_in_number_and_hold_no_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry_module, "MAX_IGNORED", 10)
+    monkeypatch.setattr(chain, "MAX_IGNORED", 10)
     topic = RegistryTopic()
     for number in range(25):
         record = RawRecord(REGISTRY, 0, number, NOW_MS, bytes(1000), bytes(1_000_000), (("h", bytes(1000)),))
@@ -410,7 +411,7 @@ def test_ignored_entries_are_bounded_in_number_and_hold_no_bytes(monkeypatch: py
 
 
 def test_what_follows_a_flood_is_still_listed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry_module, "MAX_IGNORED", 5)
+    monkeypatch.setattr(chain, "MAX_IGNORED", 5)
     topic = RegistryTopic()
     registration = topic.write(DEVICE, "REGISTER", key=new_key("k1", "d0"))
     topic.write(DEVICE, "REVOKE", revoked="k1")
