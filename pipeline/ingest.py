@@ -17,6 +17,7 @@ from collections import Counter
 import structlog
 
 from pipeline import kafka, metrics, outputs, registry_report
+from pipeline.changelogged import ChangelogWrites
 from pipeline.changelogmark import ChangelogMark
 from pipeline.clock import FleetClock
 from pipeline.devices import PartitionStates
@@ -29,10 +30,10 @@ from pipeline.registry import RegistryFollower
 from pipeline.sessions import run_sessions
 from pipeline.settings import Settings
 from pipeline.stage import Health, StageState, Stop, running_stage, state_dir
-from pipeline.statestore import ChangelogPosition, Partition, StateStore, record_digest
-from pipeline.topics import RAW_TOPICS, REGISTRY, changelog_of
+from pipeline.statestore import Partition, StateStore
+from pipeline.topics import RAW_TOPICS, REGISTRY
 from pipeline.topicwatch import TopicWatch
-from pipeline.transaction import Delivered, TransactionalProducer
+from pipeline.transaction import TransactionalProducer
 from pipeline.trust import load_trust, trust_path
 from processors.model import Outcome
 
@@ -146,9 +147,7 @@ class IngestSession:
     def _write(self, producer: TransactionalProducer, outcomes: dict[Partition, Outcome]) -> None:
         """Commit a batch: outputs, changelog and source offsets in one transaction, then RocksDB."""
         producer.begin()
-        changes: list[tuple[Partition, bytes, bytes]] = []
-        last: dict[Partition, tuple[bytes, bytes]] = {}
-        delivered: dict[Partition, Delivered] = {}
+        writes = ChangelogWrites(producer, self._marks)
         for partition, outcome in outcomes.items():
             for item in outcome.accepted:
                 outputs.accept(producer.produce, item)
@@ -156,27 +155,13 @@ class IngestSession:
                 outputs.reject(producer.produce, rejection)
             for finding in outcome.findings:
                 outputs.report(producer.produce, partition[1], finding)
-            changelog = changelog_of(partition[0])
-            for key, value in self._states[partition].changes():
-                callback = delivered.setdefault(partition, Delivered())
-                producer.produce(changelog, value, key, partition[1], callback)
-                changes.append((partition, key, value))
-                last[partition] = key, value
+            writes.add(partition, self._states[partition].changes())
         # Also a tick's transaction sends the offsets of each partition that it touches: that is what
         # fences a resumed zombie.
         next_offsets = {partition: self._next_offsets[partition] for partition in outcomes}
-        marks = dict(self._marks)
-
-        def note(partition: Partition) -> str:
-            if partition in last:
-                next_offset, digest = delivered[partition].next_offset, record_digest(*last[partition])
-                marks[partition] = ChangelogMark(marks[partition].topic_id, next_offset, digest)
-            return marks[partition].encode()
-
-        producer.commit(self._member.consumer, next_offsets, note)
-        self._marks = marks
-        # A crash here leaves RocksDB one commit behind its changelog; the next restore reads it.
-        self._store.write(changes, self._positions(delivered))
+        producer.commit(self._member.consumer, next_offsets, writes.note)
+        self._marks = writes.marks
+        writes.keep(self._store)
         for partition, outcome in outcomes.items():
             self._states[partition].committed()
             _count(partition[0], outcome)
@@ -239,13 +224,6 @@ class IngestSession:
         if self._producer is not None:
             self._producer.close()
         self._producer = None
-
-    def _positions(self, delivered: dict[Partition, Delivered]) -> dict[Partition, ChangelogPosition]:
-        return {
-            partition: ChangelogPosition(self._marks[partition].topic_id, last.next_offset)
-            for partition, last in delivered.items()
-            if last.next_offset is not None
-        }
 
     def _beat(self) -> None:
         fresh = self._registry.is_fresh()

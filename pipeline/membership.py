@@ -104,6 +104,12 @@ class GroupMember:
         self._places.pop(partition, None)
         self.consumer.pause([TopicPartition(*partition)])
 
+    def resume(self, partition: Partition, next_offset: int) -> None:
+        """Go on reading a partition that was paused, behind the last record that came of it."""
+        self._places[partition] = next_offset
+        self._stalls.begin()
+        self.consumer.resume([TopicPartition(*partition)])
+
     def _move(self, partition: Partition, next_offset: int) -> None:
         # A partition that was paused may still have records under way.
         if partition in self._places:

@@ -71,6 +71,41 @@ NOTICES = Counter("attestream_notices_total", "Findings and rejections read", ["
 NOTICES_UNREADABLE = Counter("attestream_notices_unreadable_total", "Records that are not ours", ["topic"])
 NOTICES_FOLDED = Gauge("attestream_notices_folded", "Notices waiting for their group's report")
 
+# ---- route -------------------------------------------------------------------------------------------------
+
+ROUTED = Counter("attestream_alerts_routed_total", "Alerts that a party was told of", ["party"])
+ROUTE_REPEATS = Counter("attestream_route_repeats_total", "Alerts that came again and were dropped")
+ROUTE_NOBODYS = Counter("attestream_route_nobodys_total", "Alerts that fit no party's filter")
+ROUTE_UNREADABLE = Counter("attestream_route_unreadable_total", "Records of alerts that are not ours")
+
+# ---- deliver -----------------------------------------------------------------------------------------------
+
+DELIVERED = Counter(
+    "attestream_delivered_total", "Alerts that an output's receiver took", ["party", "output"]
+)
+DELIVERED_SEQUENCE = Gauge(
+    "attestream_delivered_sequence", "The party's number of the newest of them", ["party", "output"]
+)
+DELIVERY_FAILURES = Counter(
+    "attestream_delivery_failures_total", "Tries that an output's receiver did not take", ["party", "output"]
+)
+DELIVERY_FAILING = Gauge(
+    "attestream_delivery_failing", "1 while an output cannot deliver", ["party", "output"]
+)
+DELIVERY_GAPS = Counter(
+    "attestream_delivery_gaps_total",
+    "Alerts that retention took before they were delivered",
+    ["party", "output"],
+)
+UNDELIVERED = Counter(
+    "attestream_undelivered_total", "Alerts that were given up and kept apart", ["party", "output"]
+)
+DELIVERY_SECONDS = Histogram(
+    "attestream_delivery_seconds",
+    "From an alert's routing to its delivery",
+    buckets=(0.05, 0.1, 0.2, 0.5, 1, 2, 5, 20, 60, 600, 3600),
+)
+
 # ---- monitor -----------------------------------------------------------------------------------------------
 
 INTEGRITY_OPEN = Gauge("attestream_integrity_findings_open", "Open findings about the log itself", ["rule"])

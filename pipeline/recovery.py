@@ -30,7 +30,7 @@ from pipeline.membership import GroupMember
 from pipeline.restore import restore
 from pipeline.settings import PipelineError, Settings
 from pipeline.statestore import Partition, StateStore
-from pipeline.topics import REGISTRY, changelog_of
+from pipeline.topics import REGISTRY, changelog_of, stage_of
 from pipeline.transaction import TransactionalProducer
 
 R = TypeVar("R")
@@ -221,7 +221,7 @@ class Recovery:
             if next(iter(self._store.items((topic, number))), None) is not None:
                 message = (
                     f"{topic}[{number}] has state but no committed offset (expired or deleted): "
-                    f"stop ingest, then `attestream topics set-offset {topic} {number}`"
+                    f"stop {stage_of(topic)}, then `attestream topics set-offset {topic} {number}`"
                 )
                 raise RecoveryError(message)
         return {place: starts[place] if place in new else committed[place] for place in assigned}
@@ -232,7 +232,7 @@ def _gone(partition: Partition, committed: int, start: int) -> Gone:
     records = start - committed
     why = (
         f"{topic}[{number}] begins at {start}: {records} records from {committed} on are gone and were never "
-        f"judged; stop ingest, then `attestream topics set-offset {topic} {number}`"
+        f"judged; stop {stage_of(topic)}, then `attestream topics set-offset {topic} {number}`"
     )
     return Gone(records, why)
 
@@ -241,5 +241,5 @@ def _changelog_error(partition: Partition, why: str) -> RecoveryError:
     topic, number = partition
     return RecoveryError(
         f"{changelog_of(topic)}[{number}] {why}. What was accepted would be accepted again: bring it back, "
-        f"or stop ingest, then `attestream topics set-offset --accept-changelog {topic} {number}`"
+        f"or stop {stage_of(topic)}, then `attestream topics set-offset --accept-changelog {topic} {number}`"
     )

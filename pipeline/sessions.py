@@ -43,8 +43,9 @@ def run_sessions(stage: str, make: Callable[[], Session], health: Health, stop: 
     pause_s = FIRST_PAUSE_S
     while not stop.requested:
         work_done = health.steps
-        session = make()
+        session: Session | None = None
         try:
+            session = make()
             session.run(stop)
         except LeavingError:
             return
@@ -59,8 +60,9 @@ def run_sessions(stage: str, make: Callable[[], Session], health: Health, stop: 
             pause_s = FIRST_PAUSE_S if health.steps > work_done else min(2 * pause_s, LONGEST_PAUSE_S)
             stop.wait(pause_s)
         finally:
-            with suppress(KafkaException):
-                session.close()
+            if session is not None:
+                with suppress(KafkaException):
+                    session.close()
 
 
 def _why(error: Exception) -> str:

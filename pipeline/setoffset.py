@@ -1,7 +1,9 @@
-"""Where ingest goes on in a raw partition, set by an operator: where offsets expired or records are gone.
+"""Where ingest or route goes on in a partition, set by an operator: offsets expired, or records are gone.
 
 Each raw record has one verdict, whose header `source` names it, written in one transaction with the offset
-that ingest commits. So the last verdict says where ingest stands, also when its group has forgotten.
+that ingest commits. So the last verdict says where ingest stands, also when its group has forgotten. So do
+the records of the parties' topics for route, in `alerts`: what fitted no party after the last of them is
+looked at once more, which tells nobody twice.
 """
 
 import time
@@ -15,9 +17,10 @@ from pipeline.changelogmark import ChangelogMark
 from pipeline.kafka import CALL_TIMEOUT_S
 from pipeline.kafkaread import read_from
 from pipeline.membership import group_of
+from pipeline.partytopics import is_party_topic
 from pipeline.settings import PipelineError, Settings, UsageError
 from pipeline.statestore import Partition
-from pipeline.topics import EVENTS, RAW_TOPICS, REJECTED, changelog_of
+from pipeline.topics import ALERTS, EVENTS, RAW_TOPICS, REJECTED, changelog_of, stage_of
 
 FIRST_LOOK = 10_000
 RETRY_S = 0.5
@@ -57,15 +60,17 @@ class Standing:
 
 
 def standing(settings: Settings, place: Partition) -> Standing:
-    """Find out where ingest stands; raises UsageError for a place that is no partition of a raw topic."""
+    """Find out where ingest or route stands; raises UsageError for a place that neither reads."""
     topic, number = place
-    if topic not in RAW_TOPICS:
-        raise UsageError(f"{topic} is no raw topic: there are {', '.join(RAW_TOPICS)}")
+    if topic not in (*RAW_TOPICS, ALERTS):
+        raise UsageError(f"{topic} is none of {', '.join((*RAW_TOPICS, ALERTS))}")
     admin = kafka.admin(settings)
-    if number not in admin.list_topics(topic, timeout=CALL_TIMEOUT_S).topics[topic].partitions:
+    known = admin.list_topics(timeout=CALL_TIMEOUT_S).topics
+    if number not in known[topic].partitions:
         raise UsageError(f"{topic} has no partition {number}")
     found = _committed(settings, admin, place)
-    verdicts = [_last_verdict(settings, admin, output, place) for output in (EVENTS, REJECTED)]
+    outputs = [EVENTS, REJECTED] if topic in RAW_TOPICS else [name for name in known if is_party_topic(name)]
+    verdicts = [_last_verdict(settings, admin, output, place) for output in outputs]
     judged = [offset for offset in verdicts if offset is not None]
     return Standing(
         place,
@@ -79,7 +84,7 @@ def standing(settings: Settings, place: Partition) -> Standing:
 def set_offset(
     settings: Settings, place: Partition, next_offset: int, *, accept_changelog: bool = False
 ) -> None:
-    """Let ingest go on at an offset; waits until the group has let its last worker go.
+    """Let ingest or route go on at an offset; waits until the group has let its last worker go.
 
     `accept_changelog` takes the changelog as it is now, whatever offsets were committed with; without it the
     mark that was committed stays. Raises OffsetError where a worker stays, KafkaException when nobody
@@ -91,7 +96,7 @@ def set_offset(
     else:
         mark = _committed(settings, admin, place).metadata or ""
     wanted = ConsumerGroupTopicPartitions(
-        group_of(settings, "ingest"), [TopicPartition(*place, next_offset, metadata=mark)]
+        group_of(settings, stage_of(place[0])), [TopicPartition(*place, next_offset, metadata=mark)]
     )
     deadline = time.monotonic() + settings.session_timeout_s + CALL_TIMEOUT_S
     while True:
@@ -100,19 +105,21 @@ def set_offset(
         if error is None:
             return
         if time.monotonic() > deadline:
-            raise OffsetError(f"{wanted.group_id}: is every ingest worker stopped? Kafka says: {error.str()}")
+            raise OffsetError(
+                f"{wanted.group_id}: is every {stage_of(place[0])} worker stopped? Kafka says: {error.str()}"
+            )
         time.sleep(RETRY_S)
 
 
 def _committed(settings: Settings, admin: AdminClient, place: Partition) -> TopicPartition:
-    group = ConsumerGroupTopicPartitions(group_of(settings, "ingest"), [TopicPartition(*place)])
+    group = ConsumerGroupTopicPartitions(group_of(settings, stage_of(place[0])), [TopicPartition(*place)])
     asked = admin.list_consumer_group_offsets([group], request_timeout=CALL_TIMEOUT_S)
     found: TopicPartition = asked[group.group_id].result(CALL_TIMEOUT_S).topic_partitions[0]
     return found
 
 
 def _last_verdict(settings: Settings, admin: AdminClient, output: str, place: Partition) -> int | None:
-    """Return the offset of the last record of a raw partition that has a verdict in `output`."""
+    """Return the offset of the last record of a source partition that has a verdict in `output`."""
     partition = (output, place[1])
     start = kafka.start_offsets(admin, [partition])[partition]
     end = kafka.end_offsets(admin, [partition])[partition]

@@ -72,6 +72,9 @@ class Settings(BaseSettings):
     monitor_scrub_leaves_per_s: float = 20000.0
     """Never faster than this, even where that pass then takes longer."""
 
+    deliver_give_up_s: float = 86400.0
+    """An alert that an output could not deliver within so long of its routing is kept apart."""
+
     witness_policy: Path | None = None
     """C2SP tlog-policy: who cosigns the epoch log, and how many are enough; None: the trust file's."""
     witness_deadline_s: float = 5.0

@@ -1,7 +1,9 @@
 """The topics: one table of what exists, how it is kept, and what is sealed."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
 from pipeline.settings import PipelineError, Settings
@@ -42,6 +44,11 @@ acknowledged can be lost with a single broker; with all, a single broker that is
 def changelog_of(raw_topic: str) -> str:
     """Name the compacted changelog that restores ingest's state for a raw topic."""
     return f"{raw_topic}.changelog"
+
+
+def stage_of(source: str) -> str:
+    """Name the stage that keeps state of a source topic, and commits it with its offsets."""
+    return "route" if source == ALERTS else "ingest"
 
 
 class TopicMismatchError(PipelineError):
@@ -96,17 +103,17 @@ TOPICS = (
 )
 
 
-def apply(admin: AdminClient, settings: Settings) -> list[str]:
-    """Create what is missing and check what exists; return the names created.
+def apply(admin: AdminClient, settings: Settings, specs: Sequence[TopicSpec] = TOPICS) -> list[str]:
+    """Create what is missing of `specs` and check what exists; return the names created.
 
     Raises TopicMismatchError where a topic has another partition count: growth would move devices
     between partitions and is refused.
     """
     existing = admin.list_topics(timeout=30).topics
-    problems = check(admin, settings, must_exist=False)
+    problems = check(admin, settings, specs, must_exist=False)
     if problems:
         raise TopicMismatchError("; ".join(problems))
-    missing = [spec for spec in TOPICS if spec.name not in existing]
+    missing = [spec for spec in specs if spec.name not in existing]
     if not missing:
         return []
     futures = admin.create_topics(
@@ -122,16 +129,22 @@ def apply(admin: AdminClient, settings: Settings) -> list[str]:
         operation_timeout=30,
     )
     for future in futures.values():
-        future.result(timeout=60)
+        try:
+            future.result(timeout=60)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:  # else another process was faster
+                raise
     return [spec.name for spec in missing]
 
 
-def check(admin: AdminClient, settings: Settings, *, must_exist: bool = True) -> list[str]:
-    """List every way in which the cluster's topics differ from the table; empty when all is well."""
+def check(
+    admin: AdminClient, settings: Settings, specs: Sequence[TopicSpec] = TOPICS, *, must_exist: bool = True
+) -> list[str]:
+    """List every way in which the cluster's topics differ from `specs`; empty when all is well."""
     existing = admin.list_topics(timeout=30).topics
     problems = []
     present = []
-    for spec in TOPICS:
+    for spec in specs:
         if spec.name not in existing:
             if must_exist:
                 problems.append(f"topic {spec.name} does not exist")

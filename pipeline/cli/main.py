@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "pipeline.cli.witness": ("witness",),
     "pipeline.cli.log": ("log",),
     "pipeline.cli.party": ("party",),
+    "pipeline.cli.alerts": ("alerts",),
 }
 
 USAGE_ERROR = 2

@@ -1,4 +1,4 @@
-"""`attestream topics apply|check|set-offset`: the topics on a cluster, and where ingest goes on in them."""
+"""`attestream topics apply|check|set-offset`: the topics on a cluster, and where a stage goes on in them."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -39,9 +39,10 @@ def apply(
     """Create the topics that are missing; refuse to change the shape of those that exist."""
     from pipeline import kafka
     from pipeline import topics as table
+    from pipeline.partytopics import all_topics
 
     settings = laid_over(settings, partitions=partitions, replication_factor=replication_factor)
-    created = table.apply(kafka.admin(settings), settings)
+    created = table.apply(kafka.admin(settings), settings, all_topics(settings))
     print(f"created {', '.join(created)}" if created else "every topic was there already")
 
 
@@ -50,20 +51,22 @@ def check(settings: "Settings", *, partitions: Partitions = None) -> None:
     """List every difference between the cluster and the table; exit 1 when there is one."""
     from pipeline import kafka
     from pipeline import topics as table
+    from pipeline.partytopics import all_topics
 
     settings = laid_over(settings, partitions=partitions)
-    problems = table.check(kafka.admin(settings), settings)
+    specs = all_topics(settings)
+    problems = table.check(kafka.admin(settings), settings, specs)
     for problem in problems:
         print(problem)
     if problems:
         raise typer.Exit(1)
-    print(f"{len(table.TOPICS)} topics as they should be")
+    print(f"{len(specs)} topics as they should be")
 
 
 @on_kafka
 def set_offset(
     settings: "Settings",
-    topic: Annotated[str, typer.Argument(help="A raw topic, such as device.telemetry.raw.")],
+    topic: Annotated[str, typer.Argument(help="A raw topic, or alerts.")],
     partition: Annotated[int, typer.Argument(min=0)],
     *,
     accept_changelog: Annotated[
@@ -75,8 +78,9 @@ def set_offset(
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Let ingest go on behind its last verdict in a raw partition; stop ingest first."""
+    """Let ingest go on behind its last verdict in a raw partition, or route in alerts; stop it first."""
     from pipeline import setoffset
+    from pipeline import topics as table
 
     place = (topic, partition)
     found = setoffset.standing(settings, place)
@@ -90,6 +94,6 @@ def set_offset(
     if accept_changelog:
         print("The changelog is taken as it is: what it does not hold would be accepted again.")
     if not yes:
-        typer.confirm(f"Let ingest go on at {found.next_offset:,}?", abort=True)
+        typer.confirm(f"Let {table.stage_of(topic)} go on at {found.next_offset:,}?", abort=True)
     setoffset.set_offset(settings, place, found.next_offset, accept_changelog=accept_changelog)
-    print(f"ingest goes on at {found.next_offset:,}: start it again")
+    print(f"{table.stage_of(topic)} goes on at {found.next_offset:,}: start it again")

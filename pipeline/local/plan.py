@@ -27,6 +27,8 @@ class StageRow:
 
     stage: str
     slots: int = 1
+    for_parties: bool = False
+    """Only where there is a parties file: nobody else would be told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,8 @@ STAGES = (
     StageRow("seal"),
     StageRow("anchor"),
     StageRow("correlate"),
+    StageRow("route", for_parties=True),
+    StageRow("deliver", for_parties=True),
     StageRow("monitor"),
 )
 
@@ -66,7 +70,7 @@ def local_plan(settings: Settings, choice: Choice, stack_file: StackFile, resour
         helpers.append(_aot_training(settings))
     if not settings.ledger_nodes:
         first.append(_ledger(settings, stack_file))
-    rows = [row for row in STAGES if choice.stages is None or row.stage in choice.stages]
+    rows = [row for row in STAGES if _is_wanted(row, settings, choice)]
     stages = [spec for row in rows for spec in _stage(settings, row)]
     stack_file.update(stages=[spec.name for spec in stages])
     return [
@@ -76,6 +80,14 @@ def local_plan(settings: Settings, choice: Choice, stack_file: StackFile, resour
         Group("starting the stages", stages),
         Group("", helpers),
     ]
+
+
+def _is_wanted(row: StageRow, settings: Settings, choice: Choice) -> bool:
+    from pipeline.parties import has_parties
+
+    if choice.stages is not None:
+        return row.stage in choice.stages
+    return not row.for_parties or has_parties(settings)
 
 
 def _kafka(broker: Broker, stack_file: StackFile) -> ProcessSpec:

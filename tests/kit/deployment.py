@@ -212,9 +212,11 @@ def read_topic(settings: Settings, topic: str) -> list[RawRecord]:
 
 
 def recreate_topics(client: AdminClient, settings: Settings) -> None:
-    """Delete our topics, if there, and make them anew."""
+    """Delete our topics and those of parties, if there, and make them anew."""
+    present = set(client.list_topics(timeout=20).topics)
     mine = {spec.name for spec in topics.TOPICS}
-    existing = mine & set(client.list_topics(timeout=20).topics)
+    mine |= {name for name in present if name.startswith(f"{topics.ALERTS}.")}
+    existing = mine & present
     if existing:
         for future in client.delete_topics(list(existing), operation_timeout=20).values():
             future.result(30)

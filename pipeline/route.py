@@ -1,0 +1,207 @@
+"""ROUTE: alerts become each party's own stream, gapless and exactly once.
+
+The story of one step:
+
+    consume    a batch of `alerts`
+    decide     repeats are dropped by id; each party whose filter fits is told, under its next number
+    write      in one transaction: `alerts.<party>`, the changelog of numbers and ids, the source offset
+    commit     then state and changelog position into RocksDB, in one WriteBatch
+
+Numbers and ids change only with the offset, so a kill, a rebalance or a commit in doubt leaves no gap and no
+number twice; it is ingest's recovery that sees to it (pipeline/recovery.py). `alerts` has one partition:
+one worker routes, a further slot stands by.
+"""
+
+from collections.abc import Mapping
+
+import structlog
+
+from pipeline import kafka, metrics, topics
+from pipeline.changelogged import ChangelogWrites
+from pipeline.changelogmark import ChangelogMark
+from pipeline.lag import Lag
+from pipeline.membership import GroupMember
+from pipeline.outputs import Produce, source_header
+from pipeline.parties import check_follows
+from pipeline.partieswatch import PartiesWatch
+from pipeline.partytopics import party_topic, party_topics
+from pipeline.patience import LeavingError
+from pipeline.recovery import Recovery
+from pipeline.registry import RegistryFollower
+from pipeline.sessions import run_sessions
+from pipeline.settings import Settings
+from pipeline.stage import Health, StageState, Stop, running_stage, state_dir
+from pipeline.statestore import Partition, StateStore
+from pipeline.topics import ALERTS
+from pipeline.transaction import TransactionalProducer
+from pipeline.trust import load_trust, trust_path
+from processors.model import RawRecord
+from processors.route import Routed, Router, RouteState, Told
+
+log = structlog.get_logger()
+
+CONSUME_WAIT_S = 0.1
+PARTITION: Partition = (ALERTS, 0)
+
+
+def run(settings: Settings, slot: int) -> None:
+    """Run one worker until it is asked to stop."""
+    with running_stage(settings, "route", slot) as (health, stop):
+        work(settings, slot, health, stop)
+
+
+def work(settings: Settings, slot: int, health: Health, stop: Stop) -> None:
+    """Run session after session; the working copy on disk outlives them."""
+    store = StateStore(state_dir(settings, "route", slot) / "rocksdb")
+    try:
+        run_sessions("route", lambda: RouteSession(settings, slot, health, store), health, stop)
+    finally:
+        store.close()
+
+
+class RouteSession:
+    """One worker slot under one version of the parties file; a new version is a new session."""
+
+    def __init__(self, settings: Settings, slot: int, health: Health, store: StateStore) -> None:
+        self._settings, self._health, self._store = settings, health, store
+        self._watch = PartiesWatch(settings)
+        self._admin = kafka.admin(settings)
+        topics.apply(self._admin, settings, party_topics(self._watch.parties))
+        self._registry = RegistryFollower(settings, load_trust(trust_path(settings)))
+        self._router = Router(self._watch.parties, self._attributes_of)
+        self._member = GroupMember(settings, self._admin, "route", slot, [ALERTS])
+        self._recovery = Recovery(
+            settings,
+            self._admin,
+            store,
+            transactional_id=f"{settings.log_name}.route.{slot}",
+            on_progress=self._restoring,
+        )
+        self._stop = Stop()
+        self._producer: TransactionalProducer | None = None
+        self._state = RouteState()
+        self._marks: dict[Partition, ChangelogMark] = {}
+        self._next_offsets: dict[Partition, int] = {}
+        self._told = 0
+        self._lag = Lag("route")
+
+    # ---- the story -------------------------------------------------------------------------------------
+
+    def run(self, stop: Stop) -> None:
+        """Step until asked to stop or until other parties are in force."""
+        self._stop = stop
+        self._store.mend()
+        while not stop.requested and not self._watch.has_changed():
+            self.step()
+            if self._member.changed:
+                self._recover()
+
+    def step(self) -> None:
+        """Consume, decide, write, commit."""
+        batches = self._member.consume(self._settings.batch_records, CONSUME_WAIT_S)
+        self._beat()
+        if self._member.changed or self._producer is None:
+            return
+        batch = batches.get(PARTITION)
+        if batch:
+            self._registry.poll()
+            routed = self._router.process(batch, self._state)
+            self._next_offsets[PARTITION] = batch[-1].offset + 1
+            self._write(self._producer, routed)
+            self._health.progressed()
+
+    def _write(self, producer: TransactionalProducer, routed: Routed) -> None:
+        """Commit a batch: the parties' records, changelog and source offset in one transaction."""
+        producer.begin()
+        for each in routed.told:
+            tell(producer.produce, each)
+        writes = ChangelogWrites(producer, self._marks)
+        writes.add(PARTITION, self._state.changes())
+        producer.commit(self._member.consumer, self._next_offsets, writes.note)
+        self._marks = writes.marks
+        writes.keep(self._store)
+        self._state.committed()
+        self._told += len(routed.told)
+        _count(routed)
+
+    def _recover(self) -> None:
+        """Forget memory; bring producer, numbers and position to the last commit."""
+        self._drop_producer()
+        self._next_offsets = {}
+        if PARTITION not in self._member.assigned:
+            self._member.start_at({})
+            return
+        recovered = self._recovery.run(self._member)
+        self._registry.catch_up(self._restoring)
+        self._producer, self._next_offsets = recovered.producer, recovered.next_offsets
+        self._marks = recovered.marks
+        self._state = RouteState(self._store.items(PARTITION))
+        # What this machine remembers of versions may be lost; what was routed by is not.
+        check_follows(self._watch.parties, self._state.version, self._state.digest)
+        self._state.enforce(self._watch.parties)
+        log.info("recovered", parties=len(self._watch.parties.parties), seconds=recovered.seconds)
+
+    # ---- around it -------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Leave off; what was not committed is nobody's."""
+        self._drop_producer()
+        self._member.close()
+        self._registry.close()
+
+    def _attributes_of(self, device_id: str) -> Mapping[str, str]:
+        subject = self._registry.table.subject(device_id)
+        return subject.attributes if subject is not None else {}
+
+    def _restoring(self, detail: str) -> None:
+        """Say how far a recovery is; raises LeavingError when asked to leave: there is nothing to commit."""
+        self._health.beat(StageState.RESTORING, detail)
+        if self._stop.requested:
+            raise LeavingError("left before the recovery was done")
+
+    def _drop_producer(self) -> None:
+        if self._producer is not None:
+            self._producer.close()
+        self._producer = None
+
+    def _beat(self) -> None:
+        if not self._member.has_joined:
+            self._health.beat(StageState.STARTING, "waiting for an assignment")
+            return
+        if self._member.changed:
+            self._health.beat(StageState.RESTORING, f"assigned {len(self._member.assigned)} partitions")
+            return
+        self._lag.look(self._member, self._next_offsets)
+        parties = self._watch.parties
+        what = f"{len(parties.parties)} parties by version {parties.version}, {self._told} alerts told"
+        if self._producer is None:
+            what = "another worker routes"
+        trouble = f"; {self._watch.trouble}" if self._watch.trouble else ""
+        self._health.beat(StageState.RUNNING, what + trouble)
+
+
+def tell(produce: Produce, told: Told) -> None:
+    """Write an alert to a party's topic: its bytes and headers untouched, three headers more."""
+    source: RawRecord = told.source
+    produce(
+        party_topic(told.party),
+        value=source.value,
+        key=source.key,
+        partition=0,
+        headers=[
+            *source.headers,
+            ("party", told.party.encode()),
+            ("party.sequence", b"%d" % told.sequence),
+            source_header(source),
+        ],
+    )
+
+
+def _count(routed: Routed) -> None:
+    for each in routed.told:
+        metrics.ROUTED.labels(each.party).inc()
+    metrics.ROUTE_REPEATS.inc(routed.repeats)
+    metrics.ROUTE_NOBODYS.inc(routed.nobodys)
+    metrics.ROUTE_UNREADABLE.inc(len(routed.unreadable))
+    for record, why in routed.unreadable:
+        log.warning("an alert cannot be routed", offset=record.offset, error=why)
