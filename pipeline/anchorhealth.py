@@ -43,7 +43,7 @@ class AnchorHealth:
             detail += f"; WRONG CLOCK: {self._clock.note}"
         if self._announcer.trouble:
             detail += f"; {self._announcer.waiting} records wait for Kafka: {self._announcer.trouble}"
-        self._health.beat(self._state, detail)
+        self._health.beat(self._state, detail, alarm="NOT ANCHORING" if self._trouble else "")
 
     def well(self, detail: str) -> None:
         """Say that the way to the ledger is clear."""

@@ -242,10 +242,13 @@ class IngestSession:
         stale = "" if fresh or self._producer is None else "; the registry view is STALE"
         if stale and self._registry.distrusted:
             stale += f": {self._registry.distrusted}"
+        alarm = "the registry is another one" if self._registry.distrusted else ""
         stopped = ""
         if self._stopped:
-            stopped = f"; {len(self._stopped)} partitions STOPPED: {next(iter(self._stopped.values())).why}"
-        self._health.beat(StageState.RUNNING, f"{len(self._member.assigned)} partitions{stale}{stopped}")
+            alarm = f"{len(self._stopped)} partitions STOPPED"
+            stopped = f"; {alarm}: {next(iter(self._stopped.values())).why}"
+        detail = f"{len(self._member.assigned)} partitions{stale}{stopped}"
+        self._health.beat(StageState.RUNNING, detail, alarm=alarm)
 
 
 def _count(topic: str, outcome: Outcome) -> None:

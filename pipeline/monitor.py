@@ -237,13 +237,15 @@ class Monitor:
         else:
             leaves = sum(shard.known.checked_size for shard in shards)
             state, detail = StageState.RUNNING, f"{len(shards)} logs, {leaves} leaves hold"
+        alarm = ""
         if self._watch.book.open_count:
-            state, detail = StageState.RUNNING, f"{self._watch.book.open_count} FINDINGS OPEN; {detail}"
+            alarm = f"{self._watch.book.open_count} FINDINGS OPEN"
+            state, detail = StageState.RUNNING, f"{alarm}; {detail}"
         troubles = self._troubles | ({"findings": t} if (t := self._watch.book.trouble) else {})
         if troubles:
             name, why = next(iter(troubles.items()))
             detail += f"; CANNOT SEE {name}: {why}"
-        self._health.beat(state, detail)
+        self._health.beat(state, detail, alarm=alarm)
 
 
 _PARTS = frozenset({"cluster", "records", "topics", "claims", "witnesses", "mirror", "later looks"})

@@ -225,7 +225,8 @@ class SealSession:
             self._health.beat(StageState.RESTORING, f"assigned {len(self._member.assigned)} shards")
             return
         self._lag.look(self._member, {place: shard.next_offset for place, shard in self._shards.items()})
-        detail = f"{len(self._shards)} shards"
+        detail, alarm = f"{len(self._shards)} shards", ""
         if self.stopped:
-            detail = f"{len(self.stopped)} shards STOPPED: {next(iter(self.stopped.values()))}"
-        self._health.beat(StageState.RUNNING, detail)
+            alarm = f"{len(self.stopped)} shards STOPPED"
+            detail = f"{alarm}: {next(iter(self.stopped.values()))}"
+        self._health.beat(StageState.RUNNING, detail, alarm=alarm)

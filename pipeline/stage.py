@@ -36,6 +36,8 @@ WATCH_EVERY_S = 0.5
 DRAIN_S = 8.0
 """Who was asked to leave commits what it has within so long, or leaves as it is: another party does not
 answer, and to leave then is no worse than a crash, from which everything recovers."""
+ALARMING_FAILURES = 5
+"""Sessions that failed in a row and got nothing done; one or two are everyday life."""
 SETTLED_S = 30.0
 """A worker that has run for so long after a failure is over it, also where there was nothing to do."""
 
@@ -68,23 +70,28 @@ class Health:
         self._failed_at = 0.0
         self._failing_since = datetime.now(UTC)
         self._trouble = ""
-        self._shown: tuple[StageState, str] | None = None
+        self._shown: tuple[StageState, str, str] | None = None
         self._written_at = 0.0
         self.progressed()
 
-    def beat(self, state: StageState, detail: str = "") -> None:
-        """Say that the loop is alive; the file is replaced at most twice a second, or on a change."""
+    def beat(self, state: StageState, detail: str = "", *, alarm: str = "") -> None:
+        """Say that the loop is alive; the file is replaced at most twice a second, or on a change.
+
+        `alarm` names, in few words, what of its work the stage cannot do.
+        """
         now, self.beaten_at = time.time(), time.monotonic()
         is_running = state is StageState.RUNNING
         self.steps += is_running
         if self._failures and is_running and self.beaten_at - self._failed_at > SETTLED_S:
             self._forget_failures()
+        if self._failures >= ALARMING_FAILURES:
+            alarm = alarm or f"FAILED {self._failures} times"
         if self._trouble:
             detail = f"{detail}; {self._trouble}" if detail else self._trouble
         # By the clock that never steps: after a step back nothing would be written until it is made up for.
-        if self._shown == (state, detail) and self.beaten_at - self._written_at < BEAT_EVERY_S:
+        if self._shown == (state, detail, alarm) and self.beaten_at - self._written_at < BEAT_EVERY_S:
             return
-        self._shown, self._written_at = (state, detail), self.beaten_at
+        self._shown, self._written_at = (state, detail, alarm), self.beaten_at
         metrics.LAST_BEAT.labels(*self._labels).set(now)
         metrics.READY.labels(*self._labels).set(is_running)
         text = json.dumps(
@@ -95,6 +102,7 @@ class Health:
                 "state": state.value,
                 "beat_s": now,
                 "detail": detail,
+                "alarm": alarm,
                 "metrics_port": self.metrics_port,
             }
         )

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from pipeline.settings import Settings
 
 REFRESH_S = 0.5
+UNWELL = 1
 NOT_RUNNING = 3
+UNDONE = 4
+"""Every process is well, and one of them says that it cannot do its work."""
 
 
 def register(app: typer.Typer) -> None:
@@ -83,7 +86,11 @@ def status(
     data_dir: DataDir = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show every process, whether it is well, and if not why. Exit code 0 only when all are well."""
+    """Show every process, whether it is well and does its work, and if not why.
+
+    Exit code 0: all is well; 1: a process is not; 3: nothing is up; 4: all are, and one cannot do its work,
+    such as a shard that stopped or an anchor that is not placed.
+    """
     from pipeline.local.status import read_status
 
     settings = settings_from(data_dir)
@@ -93,7 +100,9 @@ def status(
     else:
         found = _show(settings.data_dir)
     if not found.healthy:
-        raise typer.Exit(NOT_RUNNING if found.phase == "down" else 1)
+        raise typer.Exit(NOT_RUNNING if found.phase == "down" else UNWELL)
+    if found.alarms:
+        raise typer.Exit(UNDONE)
 
 
 def _show(data_dir: Path) -> "StackStatus":
@@ -106,6 +115,8 @@ def _show(data_dir: Path) -> "StackStatus":
         print(f"{data_dir}: down" + (f"; it said last: {found.message}" if found.message else ""))
     else:
         Console().print(_table(found, data_dir))
+        for alarm in found.alarms:
+            print(alarm, file=sys.stderr)
     return found
 
 
@@ -139,6 +150,7 @@ def _table(found: "StackStatus", data_dir: Path) -> "Table":
         table.add_column(heading, justify="right" if heading in {"pid", "last beat", "restarts"} else "left")
     for row in found.processes:
         beat = "" if row.beat_age_s is None else f"{row.beat_age_s:.1f} s"
-        state = Text(row.state, style="green" if row.ready else "yellow" if row.well else "red")
+        is_red = row.alarm or not row.well
+        state = Text(row.state, style="red" if is_red else "green" if row.ready else "yellow")
         table.add_row(row.name, str(row.pid or ""), state, beat, str(row.restarts), Text(row.why))
     return table

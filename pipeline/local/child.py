@@ -88,6 +88,7 @@ class Child:
             "beat_s": self.verdict.beat_s,
             "restarts": self.restarts,
             "why": self.verdict.why,
+            "alarm": self.verdict.alarm,
             "log": str(self.log_path),
         }
 

@@ -21,6 +21,8 @@ class Verdict:
     """In the process's own words: starting, restoring, running, draining."""
     why: str = ""
     """Why it is not ready, or a detail of its own; empty when there is nothing to say."""
+    alarm: str = ""
+    """What of its work it cannot do, in few words."""
     beat_s: float | None = None
     """Unix time of the last sign of life; None where liveness is asked for instead."""
 
@@ -50,7 +52,7 @@ class ProcessSpec:
 def health_file(path: Path) -> Probe:
     """A probe that reads the health file which a stage replaces at least once a second.
 
-    `{"pid", "state", "beat_s", "detail", ...}`; one of another pid is left over from the last start.
+    `{"pid", "state", "beat_s", "detail", "alarm", ...}`; one of another pid is left over from the last start.
     """
 
     def look(pid: int) -> Verdict:
@@ -58,11 +60,8 @@ def health_file(path: Path) -> Probe:
             health = json.loads(path.read_text("utf-8"))
             if health["pid"] != pid:
                 return Verdict(ready=False, well=False, state="starting", why="no sign of life yet")
-            state, beat_s, detail = (
-                str(health["state"]),
-                float(health["beat_s"]),
-                str(health.get("detail", "")),
-            )
+            state, beat_s = str(health["state"]), float(health["beat_s"])
+            detail, alarm = str(health.get("detail", "")), str(health.get("alarm", ""))
         except FileNotFoundError:
             return Verdict(ready=False, well=False, state="starting", why="no sign of life yet")
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -76,7 +75,9 @@ def health_file(path: Path) -> Probe:
                 why=f"its loop stands still for {age_s:.0f} s",
                 beat_s=beat_s,
             )
-        return Verdict(ready=state == "running", well=True, state=state, why=detail, beat_s=beat_s)
+        return Verdict(
+            ready=state == "running", well=True, state=state, why=detail, alarm=alarm, beat_s=beat_s
+        )
 
     return look
 

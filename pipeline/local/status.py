@@ -29,6 +29,8 @@ class ProcessStatus:
     restarts: int
     why: str
     """Why it is not ready, or a detail of its own."""
+    alarm: str
+    """What of its work it cannot do, in few words; it may be well all the same."""
     log: str
 
 
@@ -48,6 +50,11 @@ class StackStatus:
     def healthy(self) -> bool:
         """Whether the stack came up and every process shows signs of life."""
         return self.phase == "ready"
+
+    @property
+    def alarms(self) -> tuple[str, ...]:
+        """What processes cannot do, each behind its name."""
+        return tuple(f"{row.name}: {row.alarm}" for row in self.processes if row.alarm)
 
     def process(self, name: str) -> ProcessStatus:
         """The row of one process; KeyError when the stack has none of that name."""
@@ -101,5 +108,6 @@ def _process(row: dict[str, Any]) -> ProcessStatus:
         beat_age_s=None if beat_s is None else max(0.0, time.time() - float(beat_s)),
         restarts=row["restarts"],
         why=row["why"],
+        alarm=row.get("alarm", ""),
         log=row["log"],
     )

@@ -59,6 +59,7 @@ def test_ingest_goes_on_behind_its_last_verdict(deployment: Deployment) -> None:
     with deployment.ingesting() as health:
         wait_for(lambda: "partitions STOPPED" in health.path.read_text(), "nothing is skipped")
         assert "begins at 4: 2 records from 2 on are gone and were never judged" in health.path.read_text()
+        assert '"alarm": "1 partitions STOPPED"' in health.path.read_text()
         assert REGISTRY.get_sample_value("attestream_raw_partitions_stopped") == 1
         assert REGISTRY.get_sample_value("attestream_raw_records_gone") == 2
         # The others go on.

@@ -64,6 +64,9 @@ def test_a_reason_is_told_with_every_beat_until_something_gets_done(settings: Se
     health.beat(StageState.STARTING, "waiting")
     assert said(health)["detail"].startswith("waiting; FAILED 3 times since 20")
     assert said(health)["detail"].endswith("Z: Kafka, _TIMED_OUT: late")
+    assert said(health)["alarm"] == "", "a few are everyday life"
+    run(health, TimeoutError(), TimeoutError())
+    assert said(health)["alarm"] == "FAILED 5 times"
     health.progressed()
     health.beat(StageState.RUNNING)
     assert said(health)["detail"] == ""

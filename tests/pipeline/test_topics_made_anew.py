@@ -57,6 +57,7 @@ def test_a_running_sealer_stops_that_shard_and_signs_nothing_of_the_new_topic(de
         make_anew(deployment, topics.ALERTS, [(b"key", b"new %d" % number) for number in range(3)])
         wait_for(lambda: "the topic was recreated" in health.path.read_text(), "the shard stops")
         assert "1 shards STOPPED: shard alerts[0]" in health.path.read_text()
+        assert '"alarm": "1 shards STOPPED"' in health.path.read_text()
         # Others go on, and this one does not come back when its topic grows beyond where it stood.
         for number in range(20):
             deployment.publish(topics.ALERTS, b"key", b"later %d" % number, 0)
