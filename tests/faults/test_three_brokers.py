@@ -24,7 +24,7 @@ TOPIC = topics.TELEMETRY_RAW
 @pytest.mark.timeout(400)
 def test_coordinator_and_controller_may_each_be_lost(tmp_path: Path) -> None:
     said = Console(file=io.StringIO(), width=200)
-    with Trio(tmp_path, SEED, said) as trio:
+    with Trio(tmp_path, SEED, said, rate_per_s=50.0) as trio:
         report = trio.run(2, ["coordinator", "controller"])  # each of them leads partitions besides
         assert topics.check(kafka.admin(trio.settings), trio.settings) == []
     assert not report.violations, said.file.getvalue()  # type: ignore[attr-defined]

@@ -52,8 +52,9 @@ PAUSE_EVERY = 5
 class Trio:
     """A context manager around all that runs; the brokers' lives are tied to the thread that uses it."""
 
-    def __init__(self, folder: Path, seed: int, console: Console) -> None:
+    def __init__(self, folder: Path, seed: int, console: Console, rate_per_s: float = RATE_PER_S) -> None:
         self.report = Report(seed)
+        self._rate_per_s = rate_per_s
         self._folder, self._rng, self._console = folder, Random(seed), console
         self._cluster = Cluster(folder)
         self._sent: list[Sent] = []
@@ -224,7 +225,7 @@ class Trio:
     def _send(self) -> None:
         while not self._sending.wait(STEP_S):
             if self._traffic.underway < MOST_UNDERWAY:
-                for _ in range(round(RATE_PER_S * STEP_S)):
+                for _ in range(max(1, round(self._rate_per_s * STEP_S))):
                     self._traffic.send(MIXES["usual"])
 
     def _tell(self, invariant: str, what: str) -> None:
