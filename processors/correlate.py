@@ -3,7 +3,9 @@
 Notices of one rule (or reason) about one device form a group for `interval_ms`. The first of a group are
 told at once; the rest are folded into one report when the group closes. Alert ids follow from causes:
 a finding's alert has the finding's id, rejections of one reason by one device have one alert in each
-`window_ms` of broker time. Message ids follow from the records told of.
+`window_ms` of broker time. Message ids follow from the records told of, of a report from all of them: one
+that is made again after a crash has the same id only if it stands for the same records, so that who drops
+repeats by id drops no record with them.
 
 Each notice comes with the caller's token and gives it back in `Step.released` together with the alert
 that tells of it. A caller that acknowledges only released tokens, after the alerts are durable, needs no
@@ -25,6 +27,7 @@ T = TypeVar("T")
 
 _RANK = {severity: rank for rank, severity in enumerate(Severity)}
 _MAX_RELATED = 50
+_POSITIONS_BYTES = 8
 _MAX_SEEN = 10_000
 _REJECTION_TYPES: tuple[str, ...] = ("Rejected record",)
 
@@ -64,6 +67,8 @@ class _Group(Generic[T]):
     severity: Severity = Severity.INFORMATIONAL
     related: dict[str, str] = field(default_factory=dict)
     tokens: list[T] = field(default_factory=list)
+    positions: bytes = b""
+    """Digest of the records that are folded, in their order."""
 
 
 _Key = tuple[str, str | None]
@@ -137,6 +142,7 @@ class Correlator(Generic[T]):
 
     def _fold(self, group: _Group[T], notice: Notice, token: T) -> None:
         group.folded += 1
+        group.positions = blake3(group.positions + notice.position.encode()).digest(_POSITIONS_BYTES)
         group.first = group.first or notice
         group.last = notice
         group.severity = max(group.severity, _severity(notice), key=_RANK.__getitem__)
@@ -207,7 +213,7 @@ class Correlator(Generic[T]):
         where = "of this device" if group.device_id is not None else "of devices not told apart"
         return Alert(
             uid=uid,
-            event_uid=f"{first.position}+",
+            event_uid=f"{first.position}+{group.positions.hex()}",
             activity=self._create_or_update(uid),
             analytic=_analytic(first),
             title=title,
