@@ -23,6 +23,7 @@ class PayloadKind(StrEnum):
     ACCESS = "access"
     LIFECYCLE = "lifecycle"
     REGISTRY_ENTRY = "registry_entry"
+    POLICY_ENTRY = "policy_entry"
 
 
 @dataclass(frozen=True, slots=True)

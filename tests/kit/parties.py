@@ -62,6 +62,7 @@ def registry_payload(
     key: Mapping[str, object] | None = None,
     revoked: str | None = None,
     compromised_since: int | None = None,
+    attributes: Mapping[str, str] | None = None,
 ) -> bytes:
     record = {
         "subject": did,
@@ -72,7 +73,7 @@ def registry_payload(
         "key": key,
         "revoked_key_id": revoked,
         "compromised_since": compromised_since,
-        "attributes": {},
+        "attributes": dict(attributes or {}),
     }
     return CODEC.encode(PayloadKind.REGISTRY_ENTRY.value, record)
 
@@ -110,6 +111,7 @@ class RegistryTopic:
         key: Mapping[str, object] | None = None,
         revoked: str | None = None,
         compromised_since: int | None = None,
+        attributes: Mapping[str, str] | None = None,
     ) -> bytes:
         """Write the entry that follows the table, as an honest authority does; return its envelope."""
         known = self.table.subject(did)
@@ -121,6 +123,7 @@ class RegistryTopic:
             key=key,
             revoked=revoked,
             compromised_since=compromised_since,
+            attributes=attributes,
         )
         value = signed_entry(payload, signers)
         self.put(did.encode(), value)

@@ -19,6 +19,7 @@ NAMES = list(NEWEST)
 AVRO_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 PRIMITIVES: dict[str, st.SearchStrategy[Any]] = {
     "null": st.none(),
+    "boolean": st.booleans(),
     "string": AVRO_TEXT,
     "bytes": st.binary(max_size=40),
     "int": st.integers(-(2**31), 2**31 - 1),
@@ -84,7 +85,15 @@ def test_record_reads_back(named: tuple[str, dict[str, Any]]) -> None:
 
 
 def test_every_schema_file_is_found_and_has_a_header_of_its_own() -> None:
-    assert {"telemetry", "access", "lifecycle", "signed_envelope", "leaf", "registry_entry"} <= set(NAMES)
+    assert {
+        "telemetry",
+        "access",
+        "lifecycle",
+        "signed_envelope",
+        "leaf",
+        "registry_entry",
+        "decision",
+    } <= set(NAMES)
     assert len({CODEC.header(name) for name in NAMES}) == len(NAMES)
 
 

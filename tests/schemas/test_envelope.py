@@ -62,7 +62,8 @@ def test_signed_bytes_are_pae_of_payload_type_and_payload(
 def test_payload_type_names_record_and_audience() -> None:
     prefix, suffix = "application/vnd.attestream.", "+avro; audience=ward.example"
     assert [payload_type(kind, "ward.example") for kind in PayloadKind] == [
-        f"{prefix}{name}{suffix}" for name in ("telemetry", "access", "lifecycle", "registry-entry")
+        f"{prefix}{name}{suffix}"
+        for name in ("telemetry", "access", "lifecycle", "registry-entry", "policy-entry")
     ]
 
 

@@ -142,10 +142,10 @@ def test_texts_are_bounded(kind: PayloadKind, name: str) -> None:
         decode_event(kind, payload(kind, **{name: longest + "x"}))
 
 
-@pytest.mark.parametrize(("kind", "other"), list(itertools.permutations(PayloadKind, 2)))
+@pytest.mark.parametrize(("kind", "other"), list(itertools.product(EVENT_KINDS, PayloadKind)))
 def test_event_of_another_kind_is_refused(kind: PayloadKind, other: PayloadKind) -> None:
-    if kind is PayloadKind.REGISTRY_ENTRY:
-        other, kind = kind, other
+    if kind is other:
+        return
     with pytest.raises(CodecError, match=f"expected a {other.value} record, found {kind.value}"):
         decode_event(other, payload(kind))
 

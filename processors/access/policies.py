@@ -1,0 +1,77 @@
+"""The policies as a table: documents that authorities published, under the rules of signed entries.
+
+An entry whose document would not compile with the others is ignored and reported like one with a bad
+signature: what was in force stays in force.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from processors.access.cedar import Document, PolicyBook, compile_book
+from processors.access.conditions import PolicyError
+from processors.chain import EntryError, SignedTable, check_follows
+from schemas.envelope import PayloadKind
+from schemas.trust import TrustRoot
+
+MAX_DOCUMENTS = 64
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """The last entry of a document; `document` is None while it is withdrawn."""
+
+    name: str
+    version: int
+    entry_digest: bytes
+    document: Document | None
+
+
+class PolicyTable(SignedTable):
+    """Documents by name after the entries before `offset`, compiled into one book."""
+
+    def __init__(self, trust: TrustRoot) -> None:
+        super().__init__(trust, PayloadKind.POLICY_ENTRY)
+        self._published: dict[str, Published] = {}
+        self.book: PolicyBook | None = None
+        """None while no document is in force."""
+        self.changed_at = -1
+        """Offset of the entry that last changed the book."""
+
+    def published(self, name: str) -> Published | None:
+        """Look a document up at the current offset."""
+        return self._published.get(name)
+
+    def all_published(self) -> list[Published]:
+        """List every document, withdrawn ones too, in the order of publication."""
+        return list(self._published.values())
+
+    def _apply_entry(self, entry: dict[str, Any], digest: bytes, offset: int) -> None:
+        name = entry["subject"]
+        if not _NAME.fullmatch(name):
+            message = f"subject {name[:64]!r} is no name: a-z, 0-9, '_', '-', at most 64"
+            raise EntryError(message)
+        known = self._published.get(name)
+        check_follows(entry, known.version if known else 0, known.entry_digest if known else b"")
+        document = None
+        if entry["action"] == "PUBLISH":
+            document = Document(name, entry["policies"], entry["schema"], digest)
+        elif known is None or known.document is None:
+            message = f"WITHDRAW of {name}, which is not in force"
+            raise EntryError(message)
+        elif entry["policies"] or entry["schema"]:
+            message = f"WITHDRAW of {name} with policies"
+            raise EntryError(message)
+        published = {**self._published, name: Published(name, entry["version"], digest, document)}
+        self.book = _compiled(published)
+        self._published, self.changed_at = published, offset
+
+
+def _compiled(published: Mapping[str, Published]) -> PolicyBook | None:
+    documents = [each.document for each in published.values() if each.document is not None]
+    if len(documents) > MAX_DOCUMENTS:
+        message = f"{len(documents)} documents, allowed are {MAX_DOCUMENTS}"
+        raise PolicyError(message)
+    return compile_book(documents) if documents else None
