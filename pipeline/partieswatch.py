@@ -10,6 +10,7 @@ from pipeline.settings import Settings
 log = structlog.get_logger()
 
 LOOK_EVERY_S = 1.0
+PARTIES_REFUSED = "PARTIES FILE REFUSED"
 
 
 class PartiesWatch:
@@ -36,7 +37,7 @@ class PartiesWatch:
             found = believe_parties(self._settings)
         except PartiesError as error:
             # Who was told goes on being told: a broken file must not silence anybody.
-            self.trouble = f"PARTIES FILE REFUSED: {error}"
+            self.trouble = f"{PARTIES_REFUSED}: {error}"
             log.error("the parties file is refused, the one before stays in force", error=str(error))
             return False
         self.trouble = ""

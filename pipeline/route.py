@@ -23,7 +23,7 @@ from pipeline.lag import Lag
 from pipeline.membership import GroupMember
 from pipeline.outputs import Produce, source_header
 from pipeline.parties import check_follows
-from pipeline.partieswatch import PartiesWatch
+from pipeline.partieswatch import PARTIES_REFUSED, PartiesWatch
 from pipeline.partytopics import party_topic, party_topics
 from pipeline.patience import LeavingError
 from pipeline.recovery import Recovery
@@ -177,7 +177,8 @@ class RouteSession:
         if self._producer is None:
             what = "another worker routes"
         trouble = f"; {self._watch.trouble}" if self._watch.trouble else ""
-        self._health.beat(StageState.RUNNING, what + trouble)
+        alarm = PARTIES_REFUSED if trouble else ""
+        self._health.beat(StageState.RUNNING, what + trouble, alarm=alarm)
 
 
 def tell(produce: Produce, told: Told) -> None:

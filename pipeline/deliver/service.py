@@ -11,7 +11,7 @@ from pipeline.deliver.sinks import make_sink
 from pipeline.deliver.sse import SseServer
 from pipeline.deliver.worker import OutputWorker, Shared
 from pipeline.parties import PartiesError
-from pipeline.partieswatch import PartiesWatch
+from pipeline.partieswatch import PARTIES_REFUSED, PartiesWatch
 from pipeline.partytopics import party_topics
 from pipeline.settings import Settings
 from pipeline.stage import Health, StageState, Stop, running_stage
@@ -81,7 +81,7 @@ class Deliverer:
                     if str(error) != why:
                         log.error("the parties file is refused", error=str(error))
                     why, try_at = str(error), time.monotonic() + TRY_AGAIN_S
-            self._health.beat(StageState.STARTING, f"PARTIES FILE REFUSED: {why}")
+            self._health.beat(StageState.STARTING, f"{PARTIES_REFUSED}: {why}", alarm=PARTIES_REFUSED)
             await asyncio.sleep(LOOP_S)
         return None
 
@@ -136,7 +136,9 @@ class Deliverer:
         if failing:
             more = f" and {len(failing) - MAX_NAMED} more" if len(failing) > MAX_NAMED else ""
             parts.append("NOT DELIVERED: " + ", ".join(failing[:MAX_NAMED]) + more)
+        alarm = "NOT DELIVERED" if failing else ""
         if self._watch.trouble:
             parts.append(self._watch.trouble)
+            alarm = alarm or PARTIES_REFUSED
         # A receiver that is away is not our being unready.
-        self._health.beat(StageState.RUNNING, "; ".join(parts))
+        self._health.beat(StageState.RUNNING, "; ".join(parts), alarm=alarm)

@@ -12,19 +12,20 @@ A kill between send and commit sends some alerts again, with the same id and seq
 import asyncio
 import itertools
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import structlog
-from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from pipeline import kafka, metrics
 from pipeline.deliver.delivery import Delivery, DeliveryError, RefusedError, UnreadableError, read_delivery
 from pipeline.deliver.sinks import Sink
+from pipeline.deliver.undelivered import shown, write_down
+from pipeline.deliver.waiting import Waiting
 from pipeline.kafka import CALL_TIMEOUT_S
 from pipeline.membership import GroupMember
 from pipeline.partytopics import party_topic, undelivered_topic
@@ -63,27 +64,6 @@ class Shared:
     slot: int
 
 
-class _Waiting:
-    """Alerts that were read and not yet delivered, of one assignment."""
-
-    def __init__(self, next_offset: int) -> None:
-        self.records: deque[RawRecord] = deque()
-        self.arrived = asyncio.Event()
-        self.read_to = self.done_to = next_offset
-        """Next offsets: to be read, and behind what was delivered."""
-        self.is_paused = False
-
-    def add(self, batch: Sequence[RawRecord]) -> None:
-        if batch:
-            self.records.extend(batch)
-            self.read_to = batch[-1].offset + 1
-            self.arrived.set()
-
-    def done(self, count: int) -> None:
-        for _ in range(count):
-            self.done_to = self.records.popleft().offset + 1
-
-
 class OutputWorker:
     """Delivers one party's alerts by one output until it is cancelled."""
 
@@ -120,7 +100,7 @@ class OutputWorker:
     async def _session(self) -> None:
         name = group_name(self.party, self.output)
         member = await self._joined(name)
-        waiting: _Waiting | None = None
+        waiting: Waiting | None = None
         sending: asyncio.Task[None] | None = None
         committed = -1
         commit_at = 0.0
@@ -132,7 +112,7 @@ class OutputWorker:
                     waiting = sending = None
                     start = await self._call(self._take_up, member)
                     if start is not None:
-                        waiting, committed = _Waiting(start), start
+                        waiting, committed = Waiting(start), start
                         sending = asyncio.create_task(self._send_all(waiting))
                     continue
                 if waiting is None or sending is None:
@@ -180,7 +160,7 @@ class OutputWorker:
         self._well()
         return start
 
-    def _flow(self, member: GroupMember, waiting: _Waiting) -> None:
+    def _flow(self, member: GroupMember, waiting: Waiting) -> None:
         """Read ahead within bounds: a receiver that is away for days must not fill our memory."""
         is_full = len(waiting.records) >= AHEAD
         if is_full and not waiting.is_paused:
@@ -193,7 +173,7 @@ class OutputWorker:
     def _commit(self, member: GroupMember, next_offset: int) -> None:
         member.consumer.commit(offsets=[TopicPartition(*self._source, next_offset)], asynchronous=False)
 
-    async def _leave(self, member: GroupMember, waiting: _Waiting | None, committed: int) -> None:
+    async def _leave(self, member: GroupMember, waiting: Waiting | None, committed: int) -> None:
         def leave() -> None:
             try:
                 if waiting is not None and not member.changed and waiting.done_to > committed:
@@ -211,7 +191,7 @@ class OutputWorker:
 
     # ---- sending ---------------------------------------------------------------------------------------
 
-    async def _send_all(self, waiting: _Waiting) -> None:
+    async def _send_all(self, waiting: Waiting) -> None:
         while True:
             if not waiting.records:
                 waiting.arrived.clear()
@@ -292,26 +272,10 @@ class OutputWorker:
     async def _bury(self, record: RawRecord, why: str, reason: bytes) -> None:
         """Write what could not be delivered beside the party's topic; it stays in both."""
         log.error("an alert could not be delivered", party=self.party, output=self.output, why=why)
-        headers = [
-            *record.headers,
-            ("output", self.output.encode()),
-            ("reason", reason),
-            ("detail", why[:500].encode("utf-8", "replace")),
-        ]
-        await self._call(self._write_down, undelivered_topic(self.party), record, headers)
+        told = (("output", self.output.encode()), ("reason", reason), ("detail", shown(why)))
+        topic = undelivered_topic(self.party)
+        await self._call(write_down, self._shared.producer, topic, record, told)
         metrics.UNDELIVERED.labels(*self._labels).inc()
-
-    def _write_down(self, topic: str, record: RawRecord, headers: list[tuple[str, bytes | None]]) -> None:
-        failures: list[object] = []
-
-        def told(error: object, _message: object) -> None:
-            failures.append(error)
-
-        producer = self._shared.producer
-        producer.produce(topic, record.value, record.key, 0, told, headers=headers)  # type: ignore[arg-type]
-        producer.flush(CALL_TIMEOUT_S)
-        if failures != [None]:
-            raise KafkaException(failures[0] if failures else KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001
 
 
 async def _ended(task: "asyncio.Task[None] | None") -> None:
