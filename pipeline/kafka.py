@@ -50,6 +50,14 @@ FOLLOW_LEADERS: Mapping[str, Any] = {
 }
 """Of clients that must not lose time when a broker is lost."""
 
+ONE_BY_ONE: Mapping[str, Any] = {"max.in.flight.requests.per.connection": 1}
+"""Of producers outside of transactions. A broker that stood still may take up a new producer's second batch,
+sent again on another connection, before its first, which it then refuses as seen before: librdkafka tells
+that as delivered, without an offset, and it is lost (met by pausing brokers). Within transactions the broker
+holds the first number of each partition against it (KIP-890)."""
+IN_FLIGHT: Mapping[str, Any] = {"max.in.flight.requests.per.connection": 5}
+"""Of transactional producers: as many as idempotence allows."""
+
 _PASSING = frozenset(
     {
         KafkaError._TIMED_OUT,  # noqa: SLF001 - the public names of the codes
@@ -105,6 +113,7 @@ def producer(settings: Settings, **overrides: Any) -> Producer:
         {
             **_base(settings),
             "enable.idempotence": True,
+            **ONE_BY_ONE,
             "linger.ms": 5,
             "batch.size": 1_000_000,
             "queue.buffering.max.messages": 200_000,

@@ -62,6 +62,7 @@ class TransactionalProducer:
             settings,
             **{
                 **kafka.FOLLOW_LEADERS,
+                **kafka.IN_FLIGHT,
                 "transactional.id": transactional_id,
                 "transaction.timeout.ms": round(self._timeout_s * 1000),
                 # A broker that stands still keeps its connections: what it was sent goes to its successor

@@ -78,12 +78,9 @@ class Trio:
             topics.apply(kafka.admin(settings), settings)
             init_local(settings)
             authority = undo.enter_context(contextlib.closing(Authority(settings)))
-            # With more in flight librdkafka now and then writes a batch twice when its leader moves, the
-            # second time under another epoch, and knows of one (its issue 4953): the books would be wrong.
-            one_by_one = {"max.in.flight.requests.per.connection": 1}
-            producer = kafka.producer(
-                settings, **{"message.timeout.ms": 0, "message.max.bytes": 2_000_000, **one_by_one}
-            )
+            # Its batches go one by one, as those of all our producers: with more in flight librdkafka now and
+            # then writes one twice when its leader moves, and knows of one (its issue 4953).
+            producer = kafka.producer(settings, **{"message.timeout.ms": 0, "message.max.bytes": 2_000_000})
             self._traffic = Workload(producer, authority, settings.log_name, PARTITIONS, self._rng)
             self._traffic.enroll(DEVICES)
             self._watch(undo)
