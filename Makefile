@@ -7,13 +7,14 @@ READY := $(VENV)/.ready
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test conformance faults soak lint format lock clean
+.PHONY: help demo test conformance faults faults-broken soak lint format lock clean
 
 help:
 	@echo "make demo   run the whole path on real vitals with attacks mixed in   (ARGS='--seconds 30 --report r.json')"
 	@echo "make test   run the tests                                            (ARGS='-k replay')"
-	@echo "make conformance   foreign verifiers on our log; needs Go, Node and Python 3.12+"
+	@echo "make conformance   foreign verifiers and receivers; needs Go, Node, Python 3.12+ and Debian packages"
 	@echo "make faults   schedules of faults drawn from a seed   (ARGS='--seconds 300 --seed 7')"
+	@echo "make faults-broken   does the fault machine find builds that are broken on purpose?"
 	@echo "make soak   an hour of steady load; is memory flat?   (ARGS='--seconds 600')"
 	@echo "make lint   ruff, mypy --strict, import rules"
 	@echo "make lock   compile requirements.txt anew from pyproject.toml"
@@ -29,14 +30,19 @@ demo: $(READY)
 test: $(READY)
 	@$(BIN)/python -m pytest $(ARGS)
 
-# Needs Go, Node and Python 3.12 or newer besides: verifiers that nobody here wrote, and our second one.
+# Needs Go, Node, Python 3.12 or newer and Debian packages besides: verifiers and receivers that nobody here
+# wrote, and our second verifier.
 conformance: $(READY)
-	@$(BIN)/python -m pytest tests/verifier
+	@$(BIN)/python -m pytest tests/verifier tests/receivers
 	@$(BIN)/python -m tests.conformance $(ARGS)
 
 # Writes build/faults.json; a schedule that finds something is printed with its seed.
 faults: $(READY)
 	@$(BIN)/python -m tests.faults.machine $(ARGS)
+
+# Exit code 0 only when every broken build was found and the right one is clean.
+faults-broken: $(READY)
+	@$(BIN)/python -m tests.faults.machine.brokenrun $(ARGS)
 
 # Writes build/soak.json.
 soak: $(READY)
