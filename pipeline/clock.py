@@ -132,6 +132,10 @@ class FleetClock:
         horizon_us = known.complete_until_us - self._silence_us
         return None if known.since_us > horizon_us else horizon_us
 
+    def now_us(self) -> int:
+        """Estimate the broker's time."""
+        return self._broker.now_us()
+
     def complete_until_us(self, partition: Partition) -> int:
         """Return the moment up to which all records of a partition have been judged."""
         return self._known[partition].complete_until_us

@@ -23,19 +23,25 @@ class PartitionStates:
         store: StateStore,
         detectors: Detectors,
         on_progress: Callable[[int], None] = lambda _devices: None,
+        expiry_of: Callable[[bytes], int] | None = None,
     ) -> None:
+        """`expiry_of` reads from the detectors' part when the first permit of a device ends, or 0."""
         self.partition = partition
         self._store, self._detectors = store, detectors
         self._cache: dict[str, DeviceState] = {}
         self._touched: dict[str, DeviceState] = {}
         self.last_append_ms: dict[str, int] = {}
         """Of each device that is due to speak again: not of those already reported silent."""
+        self.next_expiry_us: dict[str, int] = {}
+        """Of each device with a live permit, when the first of them ends."""
         for number, (key, value) in enumerate(store.items(partition)):
             if number % PROGRESS_EVERY == 0:
                 on_progress(number)
             last_append_ms = last_append_if_due(value)
             if last_append_ms:
                 self.last_append_ms[key.decode()] = last_append_ms
+            if expiry_of is not None and (ends_us := expiry_of(decode_state(value)[1])):
+                self.next_expiry_us[key.decode()] = ends_us
 
     def state_of(self, device_id: str) -> DeviceState:
         """Return a device's state, from the cache, the store, or new."""

@@ -1,9 +1,9 @@
-"""INGEST: raw records become accepted events, rejections and findings, exactly once.
+"""INGEST: raw records become accepted events, rejections, decisions and findings, exactly once.
 
 The story of one step:
 
     consume    a batch from the raw topics
-    decide     per topic-partition: authenticate -> admit -> detect, in memory
+    decide     per topic-partition: authenticate -> admit -> detect, and who may have access, in memory
     write      in one transaction: outputs, one changelog record per touched device, source offsets
     commit     then state and changelog position into RocksDB, in one WriteBatch
 
@@ -21,20 +21,23 @@ from pipeline.changelogged import ChangelogWrites
 from pipeline.changelogmark import ChangelogMark
 from pipeline.clock import FleetClock
 from pipeline.devices import PartitionStates
-from pipeline.judging import judges
+from pipeline.judging import guard_of, judges
 from pipeline.lag import Lag
 from pipeline.membership import GroupMember
 from pipeline.patience import LeavingError
+from pipeline.permits import Permits
+from pipeline.policies import PolicyFollower
 from pipeline.recovery import Gone, Recovery, RecoveryError
 from pipeline.registry import RegistryFollower
 from pipeline.sessions import run_sessions
 from pipeline.settings import Settings
 from pipeline.stage import Health, StageState, Stop, running_stage, state_dir
 from pipeline.statestore import Partition, StateStore
-from pipeline.topics import RAW_TOPICS, REGISTRY
+from pipeline.topics import ACCESS_RAW, FOLLOWED, RAW_TOPICS
 from pipeline.topicwatch import TopicWatch
 from pipeline.transaction import TransactionalProducer
 from pipeline.trust import load_trust, trust_path
+from processors.access.memory import next_expiry_us
 from processors.model import Outcome
 
 log = structlog.get_logger()
@@ -64,8 +67,12 @@ class IngestSession:
     def __init__(self, settings: Settings, slot: int, health: Health, store: StateStore) -> None:
         self._settings, self._health, self._store = settings, health, store
         self._admin = kafka.admin(settings)
-        self._registry = RegistryFollower(settings, load_trust(trust_path(settings)))
-        self._judges = judges(settings, self._registry)
+        trust = load_trust(trust_path(settings))
+        self._registry, self._policies = RegistryFollower(settings, trust), PolicyFollower(settings, trust)
+        self._tables = {each.topic: each for each in (self._registry, self._policies)}
+        guard = guard_of(settings, self._registry, self._policies)
+        self._judges = judges(settings, self._registry, guard)
+        self._permits = Permits(guard, self._registry, self._policies)
         self._member = GroupMember(
             settings, self._admin, "ingest", slot, list(RAW_TOPICS), with_headers=False
         )
@@ -84,7 +91,7 @@ class IngestSession:
         self._stopped: dict[Partition, Gone] = {}
         self._marks: dict[Partition, ChangelogMark] = {}
         self._watch = TopicWatch(self._admin, settings.topic_check_s)
-        self._registry_id = ""
+        self._table_ids: dict[str, str] = {}
         self._clock = self._new_clock([])
         self._ticked_at = 0.0
         self._lag = Lag("ingest")
@@ -107,10 +114,15 @@ class IngestSession:
         if self._member.changed or self._producer is None:
             return
         started = time.monotonic()
-        if batches:
-            self._registry.poll()
-        outcomes = {p: self._judges[p[0]].process(batch, self._states[p]) for p, batch in batches.items()}
+        for follower in self._tables.values():
+            follower.poll()
+        # What a change of the tables ends is said before anything that was asked after it.
+        outcomes = self._permits.sweep(self._states, self._clock.now_us())
         for partition, batch in batches.items():
+            outcome = self._judges[partition[0]].process(batch, self._states[partition])
+            if partition in outcomes:
+                outcome.decisions[:0] = outcomes[partition].decisions
+            outcomes[partition] = outcome
             self._next_offsets[partition] = batch[-1].offset + 1
             self._clock.heard(batch[-1].append_us)
         self._tick(outcomes)
@@ -125,24 +137,29 @@ class IngestSession:
             return
         self._ticked_at = time.monotonic()
         for topic, why in self._watch.look().items():
-            if topic != REGISTRY:
+            if topic not in self._tables:
                 raise RecoveryError(f"{topic}: {why}")
-            self._registry.distrust(why)
-        self._registry.try_catch_up(TICK_WAIT_S)
+            self._tables[topic].distrust(why)
+        for follower in self._tables.values():
+            follower.try_catch_up(TICK_WAIT_S)
         # A partition may end in markers that are no records: to have met its end is to have judged all of it.
         ends = self._member.ends
         self._clock.reached({p: max(at, ends.get(p, 0)) for p, at in self._next_offsets.items()})
         self._clock.ask(self._admin)
         for partition, states in self._states.items():
-            horizon_us = self._clock.horizon_us(partition)
-            findings = []
+            horizon_us, known_us = self._clock.horizon_us(partition), self._clock.complete_until_us(partition)
+            told = Outcome()
+            self._permits.expire(states, known_us, told)
             if horizon_us is not None:
-                known_us = self._clock.complete_until_us(partition)
-                findings += self._judges[partition[0]].silence(states, partition, horizon_us, known_us)
+                judge = self._judges[partition[0]]
+                told.findings += judge.silence(states, partition, horizon_us, known_us)
             if partition == registry_report.REPORTER:
-                findings += registry_report.findings(self._registry.table, states)
-            if findings:
-                outcomes.setdefault(partition, Outcome()).findings.extend(findings)
+                for what in registry_report.REPORTED:
+                    told.findings += registry_report.findings(self._tables[what.topic].table, states, what)
+            if told.findings or told.decisions:
+                outcome = outcomes.setdefault(partition, Outcome())
+                outcome.findings += told.findings
+                outcome.decisions += told.decisions
 
     def _write(self, producer: TransactionalProducer, outcomes: dict[Partition, Outcome]) -> None:
         """Commit a batch: outputs, changelog and source offsets in one transaction, then RocksDB."""
@@ -155,6 +172,8 @@ class IngestSession:
                 outputs.reject(producer.produce, rejection)
             for finding in outcome.findings:
                 outputs.report(producer.produce, partition[1], finding)
+            for decision in outcome.decisions:
+                outputs.decide(producer.produce, decision, self._settings.partitions)
             writes.add(partition, self._states[partition].changes())
         # Also a tick's transaction sends the offsets of each partition that it touches: that is what
         # fences a resumed zombie.
@@ -174,10 +193,12 @@ class IngestSession:
             self._member.start_at({})
             return
         recovered = self._recovery.run(self._member)
-        # The table outlives an assignment, so its topic is the one that it was read from first.
-        self._registry_id = self._registry_id or recovered.topic_ids[REGISTRY]
-        self._watch.begin({**recovered.topic_ids, REGISTRY: self._registry_id})
+        # The tables outlive an assignment, so their topics are the ones that they were read from first.
+        self._table_ids = self._table_ids or {topic: recovered.topic_ids[topic] for topic in FOLLOWED}
+        self._watch.begin({**recovered.topic_ids, **self._table_ids})
         self._registry.catch_up(self._restoring)
+        # Telemetry does not wait for policies; until they are read nobody has access.
+        self._policies.try_catch_up(TICK_WAIT_S)
         self._marks, self._stopped = recovered.marks, recovered.stopped
         for gone in self._stopped.values():
             log.error("raw partition stopped", why=gone.why)
@@ -188,7 +209,9 @@ class IngestSession:
                 self._store,
                 self._judges[partition[0]].detectors,
                 lambda devices, where=where: self._restoring(f"{where}: {devices:,} devices"),  # type: ignore[misc]
+                next_expiry_us if partition[0] == ACCESS_RAW else None,
             )
+        self._permits.begin()
         self._clock = self._new_clock(list(self._states))
         self._producer, self._next_offsets = recovered.producer, recovered.next_offsets
         log.info(
@@ -209,7 +232,8 @@ class IngestSession:
         """Leave off; what was not committed is nobody's."""
         self._drop_producer()
         self._member.close()
-        self._registry.close()
+        for follower in self._tables.values():
+            follower.close()
 
     def _new_clock(self, partitions: list[Partition]) -> FleetClock:
         return FleetClock(partitions, self._settings.silence_after_s, self._settings.tick_interval_s)
@@ -226,9 +250,11 @@ class IngestSession:
         self._producer = None
 
     def _beat(self) -> None:
-        fresh = self._registry.is_fresh()
-        metrics.REGISTRY_FRESH.set(fresh or self._producer is None)  # who judges nothing needs no view
+        idle = self._producer is None  # who judges nothing needs no view
+        metrics.REGISTRY_FRESH.set(idle or self._registry.is_fresh())
         metrics.REGISTRY_OFFSET.set(self._registry.table.offset)
+        metrics.POLICY_FRESH.set(idle or self._policies.is_fresh())
+        metrics.POLICY_OFFSET.set(self._policies.table.offset)
         metrics.RAW_STOPPED.set(len(self._stopped))
         metrics.RAW_GONE.set(sum(gone.records for gone in self._stopped.values()))
         if not self._member.has_joined:
@@ -239,9 +265,7 @@ class IngestSession:
             self._health.beat(StageState.RESTORING, f"assigned {len(self._member.assigned)} partitions")
             return
         self._lag.look(self._member, self._next_offsets)
-        stale = "" if fresh or self._producer is None else "; the registry view is STALE"
-        if stale and self._registry.distrusted:
-            stale += f": {self._registry.distrusted}"
+        stale = "" if idle else "".join(each.staleness() for each in self._tables.values())
         alarm = "the registry is another one" if self._registry.distrusted else ""
         stopped = ""
         if self._stopped:
@@ -255,5 +279,7 @@ def _count(topic: str, outcome: Outcome) -> None:
     metrics.ACCEPTED.labels(topic).inc(len(outcome.accepted))
     for reason, number in Counter(r.reason.value for r in outcome.rejected).items():
         metrics.REJECTED.labels(topic, reason).inc(number)
+    for (effect, why), number in Counter((d.effect.value, d.reason.value) for d in outcome.decisions).items():
+        metrics.DECISIONS.labels(effect, why).inc(number)
     for rule, number in Counter(f.rule for f in outcome.findings).items():
         metrics.FINDINGS.labels(rule).inc(number)

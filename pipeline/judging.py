@@ -1,34 +1,60 @@
-"""Puts the judges of the three raw topics together from settings."""
+"""Puts the judges of the topics that ingest reads together from settings."""
 
+from pipeline.policies import PolicyFollower
 from pipeline.registry import RegistryFollower
 from pipeline.settings import Settings
-from pipeline.topics import RAW_TOPICS
+from pipeline.topics import ACCESS_RAW, LIFECYCLE_RAW, TELEMETRY_RAW
+from processors.access.decide import View
+from processors.access.guard import Guard
 from processors.authenticate import Authenticate, TimeLimits
 from processors.detect import AccessDetectors, DetectConfig, SilenceRule, TelemetryDetectors
-from processors.judge import Detectors, Judge, NoDetectors
+from processors.judge import Judge, NoDetectors
 from schemas.envelope import PayloadKind
 
 CATCH_UP_S = 2.0
 """A key that we do not know is worth so long a look at the registry, once a batch."""
 
 
-def judges(settings: Settings, follower: RegistryFollower) -> dict[str, Judge]:
-    """Make one judge per raw topic."""
-    config = DetectConfig.default()
-    detectors: dict[PayloadKind, Detectors] = {
-        PayloadKind.TELEMETRY: TelemetryDetectors(config),
-        PayloadKind.ACCESS: AccessDetectors(config),
-        PayloadKind.LIFECYCLE: NoDetectors(),
-    }
-    limits = TimeLimits(round(settings.max_ahead_s * 1e6), round(settings.max_behind_s * 1e6))
-
+def judges(settings: Settings, registry: RegistryFollower, guard: Guard) -> dict[str, Judge]:
+    """Make one judge per raw topic; the guard is that of access."""
     return {
-        topic: Judge(
-            Authenticate(kind, settings.log_name, settings.partitions, limits),
-            detectors[kind],
-            follower.table,
-            lambda: follower.try_catch_up(CATCH_UP_S),
-            SilenceRule(settings.silence_after_s) if kind is PayloadKind.TELEMETRY else None,
-        )
-        for topic, kind in RAW_TOPICS.items()
+        TELEMETRY_RAW: Judge(
+            _authenticate(settings, PayloadKind.TELEMETRY),
+            TelemetryDetectors(DetectConfig.default()),
+            registry.table,
+            lambda: registry.try_catch_up(CATCH_UP_S),
+            SilenceRule(settings.silence_after_s),
+        ),
+        ACCESS_RAW: guard,
+        LIFECYCLE_RAW: Judge(
+            _authenticate(settings, PayloadKind.LIFECYCLE),
+            NoDetectors(),
+            registry.table,
+            lambda: registry.try_catch_up(CATCH_UP_S),
+        ),
     }
+
+
+def guard_of(settings: Settings, registry: RegistryFollower, policies: PolicyFollower) -> Guard:
+    """Make the judge of access."""
+
+    def view() -> View:
+        return View(registry.table, policies.table, registry.is_fresh(), policies.is_fresh())
+
+    def freshen() -> None:
+        for follower in (registry, policies):
+            if not follower.is_fresh():
+                follower.try_catch_up(CATCH_UP_S)
+
+    return Guard(
+        _authenticate(settings, PayloadKind.ACCESS),
+        AccessDetectors(DetectConfig.default()),
+        view,
+        lambda: registry.try_catch_up(CATCH_UP_S),
+        freshen,
+    )
+
+
+def _authenticate(settings: Settings, kind: PayloadKind) -> Authenticate:
+    limits = TimeLimits(round(settings.max_ahead_s * 1e6), round(settings.max_behind_s * 1e6))
+    return Authenticate(kind, settings.log_name, settings.partitions, limits)

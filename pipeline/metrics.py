@@ -41,6 +41,13 @@ REGISTRY_FRESH = Gauge("attestream_registry_fresh", "1 when the registry view is
 REGISTRY_UNREAD = Counter(
     "attestream_registry_unread_total", "Times that the registry could not be read up in time"
 )
+POLICY_OFFSET = Gauge("attestream_policy_offset", "Position in the topic of policies")
+POLICY_FRESH = Gauge("attestream_policy_fresh", "1 when the view of the policies is fresh")
+POLICY_UNREAD = Counter(
+    "attestream_policy_unread_total", "Times that the policies could not be read up in time"
+)
+DECISIONS = Counter("attestream_decisions_total", "Decisions on access", ["effect", "reason"])
+PERMITTED_DEVICES = Gauge("attestream_permitted_devices", "Devices at which a permit is live")
 RAW_STOPPED = Gauge(
     "attestream_raw_partitions_stopped", "Raw partitions that are not read: records are gone unjudged"
 )

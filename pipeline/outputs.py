@@ -1,4 +1,4 @@
-"""The records that ingest writes: accepted, rejected, findings, and the changelog."""
+"""The records that ingest writes: accepted, rejected, decisions, findings, and the changelog."""
 
 import os
 from collections.abc import Callable
@@ -6,8 +6,10 @@ from typing import Any
 
 from blake3 import blake3
 
-from pipeline.topics import EVENTS, FINDINGS, REJECTED
+from pipeline.topics import DECISIONS, EVENTS, FINDINGS, REJECTED
 from processors.model import RawRecord, Rejection, VerifiedEvent
+from schemas.decisions import Decision
+from schemas.partition import partition_of
 from schemas.records import Finding
 
 Produce = Callable[..., Any]
@@ -67,4 +69,20 @@ def report(produce: Produce, partition: int, finding: Finding) -> None:
     """Write a finding beside the device's other records."""
     produce(
         FINDINGS, value=finding.encode(os.urandom(16)), key=finding.device_id.encode(), partition=partition
+    )
+
+
+def decide(produce: Produce, decision: Decision, partitions: int) -> None:
+    """Write a decision beside those on the same subject, whatever device they are about."""
+    key, at = decision.subject.encode("utf-8", "surrogatepass"), decision.request
+    produce(
+        DECISIONS,
+        value=decision.encode(os.urandom(16)),
+        key=key,
+        partition=partition_of(key, partitions),
+        headers=[
+            ("registry.offset", b"%d" % decision.registry_offset),
+            ("policy.offset", b"%d" % decision.policy_offset),
+            ("source", f"{at.topic}/{at.partition}/{at.offset}".encode()),
+        ],
     )

@@ -30,7 +30,7 @@ from pipeline.membership import GroupMember
 from pipeline.restore import restore
 from pipeline.settings import PipelineError, Settings
 from pipeline.statestore import Partition, StateStore
-from pipeline.topics import REGISTRY, changelog_of, stage_of
+from pipeline.topics import FOLLOWED, changelog_of, stage_of
 from pipeline.transaction import TransactionalProducer
 
 R = TypeVar("R")
@@ -151,7 +151,7 @@ class Recovery:
         steps.begin("changelog ends")
         changelogs = [(changelog_of(topic), number) for topic, number in assigned]
         ends = steps.call(kafka.end_offsets, self._admin, changelogs)
-        ids = steps.call(kafka.topic_ids, self._admin, sorted({REGISTRY, *(name for name, _ in changelogs)}))
+        ids = steps.call(kafka.topic_ids, self._admin, sorted({*FOLLOWED, *(name for name, _ in changelogs)}))
         for topic, number in assigned:
             if committed[topic, number] >= 0:
                 changelog = changelog_of(topic)

@@ -1,177 +1,19 @@
-"""Follows `identity.registry` as a global table: every worker holds all of it and knows its offset.
-
-*Fresh* means: the position equalled a high watermark that was asked for at most N seconds ago.
-"""
-
-import time
-from collections.abc import Callable
-
-import structlog
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+"""Follows `identity.registry`."""
 
 from pipeline import metrics
-from pipeline.kafka import CALL_TIMEOUT_S, FIRST_TRY_S, consumer, to_record
-from pipeline.settings import PipelineError, Settings
+from pipeline.following import TableFollower, TableLagError
+from pipeline.settings import Settings
 from pipeline.topics import REGISTRY
 from processors.registry import Registry
 from schemas.trust import TrustRoot
 
-log = structlog.get_logger()
-
-_PARTITION = TopicPartition(REGISTRY, 0)
-_ANOTHER = frozenset(
-    {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}  # noqa: SLF001 - the public names
-)
-"""Our place is not in the topic, although we have read up to it: it was made anew or cut."""
-RETRY_S = 0.1
-POLL_MOST_S = 0.5
-"""Of a step, for entries that arrive faster than they are applied."""
-TRY_AGAIN_S = 0.25
-"""What another try is worth while the registry cannot be read: enough once it answers, and no burden."""
-
-OnProgress = Callable[[str], None]
-"""Hears in words how far a long read is."""
+RegistryLagError = TableLagError
 
 
-class RegistryLagError(PipelineError):
-    """The registry could not be read to its high watermark in time."""
-
-
-class RegistryFollower:
+class RegistryFollower(TableFollower[Registry]):
     """Owns a consumer of the registry topic and the table that it fills."""
 
+    stale = "the registry view is STALE"
+
     def __init__(self, settings: Settings, trust: TrustRoot) -> None:
-        self.table = Registry(trust)
-        self._settings = settings
-        self._consumer = consumer(
-            settings, f"{trust.log_name}.registry-readers", **{"enable.partition.eof": True}
-        )
-        self._consumer.assign([TopicPartition(REGISTRY, 0, 0)])
-        self._reached_at: float | None = None
-        self._trouble = ""
-        self.distrusted = ""
-        """Why the topic is not the one that the table is of; then nothing more is applied."""
-
-    def distrust(self, why: str) -> None:
-        """Never be fresh again: what the topic holds is another history, and the two do not mix."""
-        if not self.distrusted:
-            log.error("the registry is another one, judging by the last known view", why=why)
-            self.distrusted = f"{REGISTRY}: {why}"
-
-    def poll(self) -> None:
-        """Apply what has arrived, without waiting."""
-        if self.distrusted:
-            return
-        until = time.monotonic() + POLL_MOST_S
-        while self._take(0.0) and time.monotonic() < until:
-            continue
-
-    def is_fresh(self) -> bool:
-        """Tell whether the table was complete at a moment within the configured bound."""
-        if self._reached_at is None or self.distrusted:
-            return False
-        return time.monotonic() - self._reached_at <= self._settings.registry_fresh_s
-
-    def catch_up(self, on_progress: OnProgress = lambda _text: None) -> None:
-        """Read to the high watermark as of now, however far that is.
-
-        Raises RegistryLagError when nothing arrives for CALL_TIMEOUT_S, KafkaException when nobody answers.
-        """
-        asked_at = time.monotonic()
-        high = self._ask_high_watermark(asked_at + CALL_TIMEOUT_S, on_progress)
-        moved_at = time.monotonic()
-        while self.table.offset < high:
-            before = self.table.offset
-            self._take(RETRY_S)
-            if self.table.offset > before:
-                moved_at = time.monotonic()
-            elif time.monotonic() - moved_at > CALL_TIMEOUT_S:
-                raise self._lags(high, CALL_TIMEOUT_S)
-            on_progress(f"reading the registry: {self.table.offset:,} of {high:,} entries")
-        self._reached_at = asked_at
-
-    def try_catch_up(self, timeout_s: float) -> bool:
-        """Catch up within `timeout_s` if that is possible now; else keep the last known view.
-
-        Says so in the log once. While it lasts each try is short, so that whoever judges is not held up.
-        """
-        if self.distrusted:
-            metrics.REGISTRY_UNREAD.inc()
-            return False
-        try:
-            self._catch_up_by(time.monotonic() + (TRY_AGAIN_S if self._trouble else timeout_s))
-        except (KafkaException, RegistryLagError) as error:
-            if not self._trouble:
-                log.warning("registry cannot be read up, judging by the last known view", error=str(error))
-            self._trouble = str(error)
-            metrics.REGISTRY_UNREAD.inc()
-            return False
-        if self._trouble:
-            self._trouble = ""
-            log.info("registry is read up again", offset=self.table.offset)
-        return True
-
-    def close(self) -> None:
-        """Release the consumer."""
-        self._consumer.close()
-
-    def _catch_up_by(self, deadline: float) -> None:
-        asked_at = time.monotonic()
-        high = self._high_watermark(deadline)
-        while self.table.offset < high:
-            self._take(0.05)
-            if time.monotonic() > deadline:
-                raise self._lags(high, deadline - asked_at)
-        self._reached_at = asked_at
-
-    def _lags(self, high: int, after_s: float) -> RegistryLagError:
-        return RegistryLagError(f"{REGISTRY} stands at {self.table.offset} of {high} after {after_s:.3g} s")
-
-    def _ask_high_watermark(self, deadline: float, on_progress: OnProgress) -> int:
-        """Ask in tries that grow, as `pipeline.kafka.asked` does, with a sign of life before each."""
-        try_s = FIRST_TRY_S
-        while True:
-            on_progress(f"asking how far {REGISTRY} goes")
-            try:
-                return self._high_watermark(min(deadline, time.monotonic() + try_s))
-            except KafkaException:
-                if time.monotonic() + RETRY_S > deadline:
-                    raise
-            try_s *= 2
-
-    def _high_watermark(self, deadline: float) -> int:
-        while True:
-            left_s = max(0.1, deadline - time.monotonic())
-            try:
-                offsets = self._consumer.get_watermark_offsets(_PARTITION, timeout=left_s, cached=False)
-            except KafkaException:
-                # A leader that moves or is just being elected answers a moment later.
-                if time.monotonic() + RETRY_S > deadline:
-                    raise
-                time.sleep(RETRY_S)
-            else:
-                if offsets is None:
-                    raise RegistryLagError(f"nobody says how far {REGISTRY} goes")
-                high = int(offsets[1])
-                if high < self.table.offset:
-                    # The table knows more than the topic: no later answer of that topic makes it fresh.
-                    read = self.table.offset
-                    raise RegistryLagError(
-                        f"{REGISTRY} ends at {high}, {read} were read: it is another or cut"
-                    )
-                return high
-
-    def _take(self, timeout_s: float) -> int:
-        messages = self._consumer.consume(1000, timeout_s)
-        for message in messages:
-            error = message.error()
-            if error is None:
-                self.table.apply(to_record(message))
-            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - the public name of the code
-                self.table.offset = max(self.table.offset, message.offset() or 0)
-            elif error.code() in _ANOTHER and self._reached_at is not None:
-                self.distrust(f"{error.str()}, {self.table.offset} were read")
-                break
-            else:
-                to_record(message)  # raises with the error's text
-        return sum(1 for m in messages if m.error() is None)
+        super().__init__(settings, Registry(trust), REGISTRY, "registry", metrics.REGISTRY_UNREAD)

@@ -29,6 +29,7 @@ class Reported:
 
 REGISTRY_ENTRIES = Reported(REGISTRY, "registry_rejected", "registry", "\x00registry")
 POLICY_ENTRIES = Reported(POLICIES, "policy_rejected", "policy", "\x00policies")
+REPORTED = (REGISTRY_ENTRIES, POLICY_ENTRIES)
 
 
 def findings(table: SignedTable, states: PartitionStates, what: Reported = REGISTRY_ENTRIES) -> list[Finding]:

@@ -25,6 +25,8 @@ FINDINGS = "device.findings"
 DECISIONS = "access.decisions"
 REGISTRY = "identity.registry"
 POLICIES = "access.policies"
+FOLLOWED = (REGISTRY, POLICIES)
+"""Every ingest worker holds all of these as tables."""
 INTEGRITY = "integrity.findings"
 ALERTS = "alerts"
 CHECKPOINTS = "log.checkpoints"

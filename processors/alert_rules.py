@@ -82,7 +82,11 @@ FINDING_RULES = MappingProxyType(
             "Device signed two different events as one", _INTEGRITY, (_ALTERED, _SPOOFED_REPORT)
         ),
         "registry_rejected": AlertRule("Registry entry was ignored", _INTEGRITY, (_VALID_ACCOUNTS,)),
+        "policy_rejected": AlertRule("Policy entry was ignored", _INTEGRITY, (_VALID_ACCOUNTS,)),
         "repeated_failed_access": AlertRule("Repeated failed access", _ACCESS, (_GUESSING,)),
+        # What the access policies ask to be told of: no technique, since it may be rightful.
+        "break_glass": AlertRule("Glass was broken: access in an emergency", _ACCESS),
+        "policy_alert": AlertRule("Access of which a policy asks to tell", _ACCESS),
         # What the monitor finds about the log itself.
         "entry_rewritten": AlertRule("Log entry is not its record's", _LOG, (_STORED,)),
         "tile_rewritten": AlertRule("Published tile was changed", _LOG, (_STORED,)),

@@ -153,7 +153,8 @@ class Authenticate:
             side = "ahead of" if ahead > 0 else "behind"
             detail = f"the device's time is {abs(ahead) // 1_000_000} s {side} the broker's"
             return Rejection(source, Reason.IMPLAUSIBLE_TIME, detail, offset, event.device_id)
-        return VerifiedEvent(event, blake3(item.envelope.payload).digest(), source, offset)
+        digest = blake3(item.envelope.payload).digest()
+        return VerifiedEvent(event, digest, source, offset, item.envelope.signatures)
 
 
 def _resolve(registry: Registry, device_id: str, signature: Signature, *, first: bool) -> Key:

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from schemas.decisions import Decision
+from schemas.envelope import Signature
 from schemas.events import Event
 from schemas.reasons import Reason
 from schemas.records import EvidenceRef, Finding, Headers
@@ -44,6 +46,8 @@ class VerifiedEvent:
     digest: bytes
     source: RawRecord
     registry_offset: int
+    signatures: tuple[Signature, ...] = ()
+    """All of them, the device's first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,7 @@ class Outcome:
     accepted: list[VerifiedEvent] = field(default_factory=list)
     rejected: list[Rejection] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    decisions: list[Decision] = field(default_factory=list)
 
 
 Batch = Sequence[RawRecord]

@@ -44,8 +44,11 @@ def enroll(
     attribute: Annotated[
         list[str] | None, typer.Option("--attribute", "-a", metavar="KEY=VALUE", help="ward=ICU-2, model=...")
     ] = None,
+    person: Annotated[
+        bool, typer.Option("--person", help="A person: the key is a credential, and signs approvals.")
+    ] = False,
 ) -> None:
-    """Make a key for a device and register it."""
+    """Make a key for a device or a person and register it."""
     from pipeline.authority import NewKey
     from pipeline.identity import create_identity, load_identity, save_identity
     from pipeline.settings import parse_assignments
@@ -56,7 +59,8 @@ def enroll(
     identity = load_identity(path)
     attributes = {"name": name, **parse_assignments(attribute or [])}
     with _authority(settings) as authority:
-        authority.enroll(identity.did, NewKey(identity.key_id, identity.public_key), attributes)
+        purpose = "APPROVAL" if person else "EVENT"
+        authority.enroll(identity.did, NewKey(identity.key_id, identity.public_key, purpose), attributes)
     print(f"enrolled {name} as {identity.did}; its key is in {path}")
 
 
@@ -82,7 +86,8 @@ def rotate(
         staged = key_file.with_suffix(".new")
         staged.unlink(missing_ok=True)
         save_identity(staged, new)
-        authority.rotate(old.did, NewKey(new.key_id, new.public_key))
+        purpose = subject.keys[old.key_id].purpose if subject and old.key_id in subject.keys else "EVENT"
+        authority.rotate(old.did, NewKey(new.key_id, new.public_key, purpose))
         staged.replace(key_file)
     print(f"{old.did} signs with {new.key_id} from now on; {old.key_id} has ended")
 

@@ -15,6 +15,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "pipeline.cli.run": ("run", "ledger"),
     "pipeline.cli.topics": ("topics",),
     "pipeline.cli.device": ("device",),
+    "pipeline.cli.policy": ("policy",),
     "pipeline.cli.evidence": ("prove", "verify"),
     "pipeline.cli.send": ("send",),
     "pipeline.cli.demo": ("demo",),

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from processors.access.cedar import Answer, PolicyBook
 from processors.access.conditions import Conditions, counted
 from processors.access.facts import (
+    EMERGENCY,
     Asked,
     BadAttributeError,
     Facts,
@@ -56,6 +57,11 @@ class Request:
     """DID URLs of the keys of further signatures."""
     is_live: bool = False
     """The subject holds a permit of this session already."""
+
+    @property
+    def is_emergency(self) -> bool:
+        """Tell whether it states one."""
+        return self.purpose == EMERGENCY
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,155 @@
+"""`attestream policy check|test|publish|withdraw|list`: documents of Cedar policies, and their topic."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipeline.cli.options import on_kafka
+
+if TYPE_CHECKING:
+    from contextlib import closing
+
+    from pipeline.policies import PolicyAuthority
+    from pipeline.settings import Settings
+    from processors.access.cedar import Document, PolicyBook
+
+DocumentFile = Annotated[
+    str,
+    typer.Argument(
+        metavar="DOCUMENT",
+        help="NAME.cedar, with NAME.cedarschema beside it; or `hospital`, which ships with attestream.",
+    ),
+]
+SHIPPED = "hospital"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    policy = typer.Typer(help="Who may do what: Cedar policies.", no_args_is_help=True)
+    policy.callback()(_policy)
+    for function, name in (
+        (check, "check"),
+        (try_cases, "test"),
+        (publish, "publish"),
+        (withdraw, "withdraw"),
+        (list_documents, "list"),
+    ):
+        policy.command(name=name)(function)
+    app.add_typer(policy, name="policy")
+
+
+def _policy() -> None:
+    """Check, test and publish policies."""
+
+
+def check(
+    documents: Annotated[list[str], typer.Argument(metavar="DOCUMENT...", help="As for publish.")],
+) -> None:
+    """Compile documents as workers do, together and against the schema; needs no Kafka."""
+    book = _compiled([_read(each) for each in documents])
+    for name, conditions in book.conditions.items():
+        effect = "permit" if name in book.permits else "forbid"
+        obligations = "; ".join(conditions.obligations())
+        print(f"{effect} {name}{f': {obligations}' if obligations else ''}")
+
+
+def try_cases(
+    document: DocumentFile,
+    cases: Annotated[
+        Path | None,
+        typer.Argument(metavar="CASES", help="TOML.  [default: NAME.cases.toml beside the document]"),
+    ] = None,
+) -> None:
+    """Decide the requests of a file and compare with what it expects; needs no Kafka.
+
+    Ends with 1 where a decision is another one.
+    """
+    from processors.access.cases import run_cases
+
+    text = cases.read_text(encoding="utf-8") if cases is not None else _beside(document, ".cases.toml")
+    results = run_cases(text, _compiled([_read(document)]))
+    for result in results:
+        effect = "permit" if result.verdict.is_permit else "deny"
+        mark = "ok  " if result.is_as_expected else "FAIL"
+        print(f"{mark} {result.case.name}: {effect}, {result.verdict.reason.value} ({result.verdict.detail})")
+    failed = sum(not result.is_as_expected for result in results)
+    print(f"{len(results) - failed} of {len(results)} as expected")
+    if failed:
+        raise typer.Exit(1)
+
+
+@on_kafka
+def publish(
+    settings: "Settings",
+    document: DocumentFile,
+    *,
+    name: Annotated[str, typer.Option(help="Name of the document.  [default: the file's]")] = "",
+) -> None:
+    """Sign a document and put it into force, in place of the one of its name."""
+    found = _read(document, name)
+    _compiled([found])
+    with _authority(settings) as authority:
+        version = authority.publish(found.name, found.policies, found.schema)
+    print(f"{found.name} is in force, version {version}")
+
+
+@on_kafka
+def withdraw(settings: "Settings", name: Annotated[str, typer.Argument(help="Of the document.")]) -> None:
+    """End a document: what only it permits is permitted no more."""
+    with _authority(settings) as authority:
+        version = authority.withdraw(name)
+    print(f"{name} is withdrawn, version {version}")
+
+
+@on_kafka
+def list_documents(settings: "Settings") -> None:
+    """List the documents with their policies, as of the topic's end."""
+    with _authority(settings) as authority:
+        table = authority.table
+    for each in table.all_published():
+        print(f"{each.name} version {each.version}{'' if each.document else ' (withdrawn)'}")
+        for policy, conditions in (table.book.conditions if table.book else {}).items():
+            if policy.startswith(f"{each.name}/"):
+                effect = "permit" if table.book and policy in table.book.permits else "forbid"
+                print("  " + "; ".join([f"{effect} {policy}", *conditions.obligations()]))
+    digest = table.book.digest.hex() if table.book else "none"
+    print(f"policy digest {digest}, offset {table.offset}, {len(table.ignored)} entries ignored")
+
+
+def _read(document: str, name: str = "") -> "Document":
+    from processors.access.cedar import Document
+
+    policies, schema = _beside(document, ".cedar"), _beside(document, ".cedarschema", missing="")
+    return Document(name or Path(document).stem, policies, schema, b"")
+
+
+def _beside(document: str, suffix: str, missing: str | None = None) -> str:
+    """Read the file of a document with this suffix; raises UsageError where it must be there and is not."""
+    from importlib import resources
+
+    from pipeline.settings import UsageError
+
+    if document == SHIPPED:
+        return resources.files("processors.access").joinpath(SHIPPED + suffix).read_text(encoding="utf-8")
+    path = Path(document)
+    if path.suffix != ".cedar":
+        raise UsageError(f"{document}: expected a file NAME.cedar, or `{SHIPPED}`")
+    path = path.with_suffix(suffix)
+    if missing is not None and not path.exists():
+        return missing
+    return path.read_text(encoding="utf-8")
+
+
+def _compiled(documents: "list[Document]") -> "PolicyBook":
+    from processors.access.cedar import compile_book
+
+    return compile_book(documents)
+
+
+def _authority(settings: "Settings") -> "closing[PolicyAuthority]":
+    from contextlib import closing
+
+    from pipeline.policies import PolicyAuthority
+
+    return closing(PolicyAuthority(settings))
