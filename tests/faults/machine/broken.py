@@ -1,7 +1,7 @@
 """Builds that are wrong on purpose: each breaks one rule that the guarantees rest on.
 
-Applied in a freshly forked worker, never in the product. `python -m tests.faults.machine.broken` shows that
-the machine finds each of them; a machine that finds nothing has not proved that there is nothing.
+Applied in a freshly forked worker, never in the product. `make faults-broken` (brokenrun.py) shows that the
+machine finds each of them; a machine that finds nothing has not proved that there is nothing.
 """
 
 from collections.abc import Callable
@@ -94,7 +94,6 @@ def _restore_to_read_committed_end() -> None:
     from confluent_kafka.admin import OffsetSpec
 
     from pipeline import kafka
-    from pipeline.changelogmark import ChangelogMark
 
     real = kafka.end_offsets
 
@@ -107,7 +106,13 @@ def _restore_to_read_committed_end() -> None:
         return {(tp.topic, tp.partition): f.result(20).offset for tp, f in found.items()}
 
     kafka.end_offsets = end_offsets
-    # Else the next rule, that a restore ends where offsets say, catches what breaking this one does.
+    _believe_changelogs()
+
+
+def _believe_changelogs() -> None:
+    """Drop the next rule, that a restore ends where offsets say: it refuses what breaking this one does."""
+    from pipeline.changelogmark import ChangelogMark
+
     ChangelogMark.denied_by = ChangelogMark.denied_by_copy = lambda *_: ""  # type: ignore[assignment]
 
 
@@ -138,6 +143,7 @@ def _tick_without_offsets() -> None:
 
     ingest.IngestSession._write = write  # type: ignore[method-assign]
     transaction.TransactionalProducer.commit = commit  # type: ignore[method-assign]
+    _believe_changelogs()
 
 
 def _acknowledged_on_abort() -> None:

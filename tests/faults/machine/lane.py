@@ -9,6 +9,7 @@ growing log and then makes room for a fresh one.
 import argparse
 import json
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -29,9 +30,15 @@ def say(**line: object) -> None:
     sys.stdout.flush()
 
 
+def end_tidily() -> None:
+    """Let SIGTERM, by which the runner ends a lane, leave no folder behind."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+
+
 def main(arguments: list[str]) -> int:
     """Entry point."""
     options = lane_parser(__doc__).parse_args(arguments)
+    end_tidily()
     seeds = random.Random(options.seed)
     ends_at = time.monotonic() + options.seconds
     left = options.schedules
@@ -51,8 +58,9 @@ def _run_world(
     left: int,
 ) -> int:
     kinds = [kind for kind in options.kinds.split(",") if kind]
+    seams = [at for at in options.seams.split(",") if at]
     told: Counter[str] = Counter()
-    with World(folder, zygote, seeds.getrandbits(32), options.broken) as world:
+    with World(folder, zygote, seeds.getrandbits(32), options.broken, seams) as world:
         for _ in range(SCHEDULES_A_WORLD):
             if time.monotonic() >= ends_at or left == 0:
                 break
@@ -88,6 +96,7 @@ def lane_parser(text: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--replay", type=int, help="the seed of one schedule, run again and again")
     parser.add_argument("--schedules", type=int, default=-1, help="at most so many")
     parser.add_argument("--kinds", default="", help="only these kinds of fault, in this order")
+    parser.add_argument("--seams", default="", help="named points at which ingest and seal are struck")
     parser.add_argument("--broken", default="", help="a deliberate fault of the build")
     parser.add_argument("--keep", default="", help="folder for the logs of a schedule that found something")
     return parser

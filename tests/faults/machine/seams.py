@@ -14,6 +14,8 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
 
+from tests.faults.machine.ledgers.seams import ANCHOR_SEAMS, wrap_anchor
+
 REGISTRY_SEAM = "ingest.registry"
 """Where ingest reads the registry."""
 INGEST_SEAMS = (
@@ -23,7 +25,7 @@ INGEST_SEAMS = (
     "ingest.after_commit",
     "ingest.after_store",
 )
-TICK_SEAMS = ("ingest.tick.after_flush", "ingest.tick.after_offsets")
+TICK_SEAMS = ("ingest.tick.before_flush", "ingest.tick.after_flush", "ingest.tick.after_offsets")
 """In a transaction that only the passing of time began."""
 SEAL_SEAMS = (
     "seal.after_append",
@@ -34,6 +36,7 @@ SEAL_SEAMS = (
     "seal.before_record",
     "seal.after_record",
 )
+SEAMS = frozenset({REGISTRY_SEAM, *INGEST_SEAMS, *TICK_SEAMS, *SEAL_SEAMS, *ANCHOR_SEAMS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,11 @@ class Seam:
     """`kill`: SIGKILL; `pause`: SIGSTOP; `slow`: sleep `seconds`; `fail`: a retriable error of the client;
     `outage`: fail every time for `seconds` from here on."""
     seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse a name that nobody comes past: a fault that never strikes looks like a clean run."""
+        if self.at not in SEAMS:
+            raise ValueError(f"no seam {self.at!r}")
 
     def to_json(self) -> dict[str, Any]:
         """A form for the way to the zygote."""
@@ -67,12 +75,23 @@ class Seams:
         self._passed[at] += 1
         for seam in self._wanted:
             if seam.at == at and seam.nth == self._passed[at]:
+                tell_struck(seam)
                 if seam.action == "outage":
                     self._out_until[at] = time.monotonic() + seam.seconds
                 else:
                     _act(seam)
         if time.monotonic() < self._out_until.get(at, 0.0):
             _act(Seam(at, action="fail"))
+
+
+def tell_struck(seam: Seam) -> None:
+    """Say in the worker's log that it has come to a point at which it is struck."""
+    os.write(2, f"{struck_by(os.getpid())} {seam.action} at {seam.at}\n".encode())
+
+
+def struck_by(pid: int) -> str:
+    """How such a line begins."""
+    return f"seam {pid}:"
 
 
 def _act(seam: Seam) -> None:
@@ -99,8 +118,6 @@ def install(stage: str, wanted: Sequence[Seam]) -> None:
     elif stage == "seal":
         _wrap_seal(seams)
     elif stage == "anchor":
-        from tests.faults.machine.ledgers.seams import wrap_anchor
-
         wrap_anchor(seams.passing)
     _wrap_producers(stage, seams)
 

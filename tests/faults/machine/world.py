@@ -5,12 +5,13 @@ Schedules follow one another in it, on the log as it grows. What the local stack
 """
 
 import contextlib
+import json
 import os
 import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -23,7 +24,7 @@ from pipeline.settings import Settings
 from pipeline.trust import init_local, load_trust, trust_path
 from tests.faults.machine.ledger import Sent, Violation
 from tests.faults.machine.oracle import Oracle, Watcher
-from tests.faults.machine.seams import Seam
+from tests.faults.machine.seams import Seam, struck_by
 from tests.faults.machine.workload import MIXES, Workload
 from tests.faults.machine.zygote import Worker, Zygote
 
@@ -32,6 +33,10 @@ TRANSACTION_S = 4.0
 PARTITIONS = 2
 DEVICES = 12
 RESTART_AFTER_S = 0.05
+STARTS_WITHIN_S = 20.0
+STRUCK_WITHIN_S = 4.0
+SKIPPED_S = 3 * TRANSACTION_S
+"""A verdict may show so much later than the next: an open transaction hides what is behind it."""
 Place = tuple[str, int]
 
 EXPECTED_ENDINGS = ("SupersededError", "_FATAL", "_FENCED", "FENCED_INSTANCE_ID", "fenced", "the loop hangs")
@@ -41,8 +46,12 @@ EXPECTED_ENDINGS = ("SupersededError", "_FATAL", "_FENCED", "FENCED_INSTANCE_ID"
 class World:
     """A context manager; use it from one thread, which the broker's life is tied to."""
 
-    def __init__(self, folder: Path, zygote: Zygote, seed: int, broken: str = "") -> None:
+    def __init__(
+        self, folder: Path, zygote: Zygote, seed: int, broken: str = "", seams: Collection[str] = ()
+    ) -> None:
         self.folder, self.rng, self._zygote, self._broken = folder, random.Random(seed), zygote, broken
+        self._seams = seams
+        """Where faults at named points strike; empty for anywhere."""
         self.data_dir = folder / "data"
         self.base = tuple(
             (stage, slot) for stage in ("ingest", "seal") for slot in range(self.rng.randint(1, 2))
@@ -131,6 +140,10 @@ class World:
         """Have something undone when the world ends, before its processes do."""
         self._undo.callback(undo)
 
+    def draw_seam(self, rng: random.Random, among: Sequence[str]) -> str:
+        """Choose the named point at which a fault strikes."""
+        return rng.choice([at for at in among if at in self._seams] or among)
+
     def count(self, kind: str) -> None:
         """Note an injected fault."""
         self.faults[kind] = self.faults.get(kind, 0) + 1
@@ -196,19 +209,32 @@ class World:
             self.watcher.look()
 
     def respawn(
-        self, stage: str, slot: int = 0, *, seams: Sequence[Seam] = (), clock_step_s: float = 0.0
+        self,
+        stage: str,
+        slot: int = 0,
+        *,
+        seams: Sequence[Seam] = (),
+        clock_step_s: float = 0.0,
+        transaction_s: float = TRANSACTION_S,
     ) -> Worker:
-        """Kill the worker of a place and start another one with seams or a wrong clock."""
+        """Kill the worker of a place and start another with seams, a wrong clock or longer transactions."""
         with self._lock:
             self._wanted.add((stage, slot))
             self.kill(stage, slot)
             self._marked.add((stage, slot))
-            return self._spawn((stage, slot), seams, clock_step_s)
+            return self._spawn((stage, slot), seams, clock_step_s, transaction_s)
 
-    def _spawn(self, place: Place, seams: Sequence[Seam] = (), clock_step_s: float = 0.0) -> Worker:
+    def _spawn(
+        self,
+        place: Place,
+        seams: Sequence[Seam] = (),
+        clock_step_s: float = 0.0,
+        transaction_s: float = TRANSACTION_S,
+    ) -> Worker:
         log = self.folder / f"{place[0]}-{place[1]}.log"
+        settings = self.settings.model_copy(update={"transaction_timeout_s": transaction_s})
         worker = self._zygote.spawn(
-            place[0], self.settings, place[1],
+            place[0], settings, place[1],
             seams=seams, broken=self._broken, clock_step_s=clock_step_s, log=log,
         )  # fmt: skip
         self._workers[place] = worker
@@ -241,6 +267,32 @@ class World:
             workers = [w for w in self._workers.values() if w.is_alive]
         for worker in workers:
             worker.kill()
+
+    def says(self, worker: Worker) -> str:
+        """A worker's state and what it adds, by its own word; empty before the first."""
+        name = worker.stage if worker.slot == 0 else f"{worker.stage}-{worker.slot}"
+        try:
+            health = json.loads((self.data_dir / "run" / f"{name}.health.json").read_text())
+        except (OSError, ValueError):
+            return ""
+        return f"{health['state']}: {health['detail']}" if health["pid"] == worker.pid else ""
+
+    def runs(self, worker: Worker) -> bool:
+        """Whether a worker says of itself that it does its work."""
+        return self.says(worker).startswith("running")
+
+    def is_struck(self, worker: Worker) -> bool:
+        """Whether a worker has come to a seam at which it was to be struck, or has ended."""
+        log = self.folder / f"{worker.stage}-{worker.slot}.log"
+        return not worker.is_alive or struck_by(worker.pid) in log.read_text(errors="replace")
+
+    def wait_struck(self, worker: Worker, within_s: float = STRUCK_WITHIN_S) -> bool:
+        """Wait until a worker has come to its seam, so long from when it does its work; False if it does not.
+
+        How long it takes to start depends on the machine alone.
+        """
+        self.wait_for(lambda: self.is_struck(worker) or self.runs(worker), STARTS_WITHIN_S)
+        return self.wait_for(lambda: self.is_struck(worker), within_s)
 
     # ---- the broker ------------------------------------------------------------------------------------
 
@@ -322,14 +374,25 @@ class World:
             self.want(*place)
 
     def settle(self, deadline_s: float) -> None:
-        """Wait until everything that was sent is judged and sealed; a violation where it never is."""
+        """Wait until everything that was sent is judged and sealed; a violation where it never is.
+
+        Not to the deadline where records were passed over: a stage that did that never comes back to them.
+        """
         until = time.monotonic() + deadline_s
         waiting = "records that the broker has not acknowledged"
+        skipped: Sequence[object] = ()
+        skipped_at = time.monotonic()
         while time.monotonic() < until:
             self.sent += self.traffic.acknowledged()
             if not self.traffic.underway:
                 waiting = self.oracle.pending(self.sent)
                 if not waiting:
+                    return
+                skipped, before = self.oracle.skipped(), skipped
+                if not skipped or skipped != before:
+                    skipped_at = time.monotonic()
+                elif time.monotonic() - skipped_at > SKIPPED_S:
+                    self.tell("skipped", f"{waiting}, while those behind them have one")
                     return
             for each in list(self._workers.values()):
                 if each.is_paused:

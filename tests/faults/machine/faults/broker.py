@@ -32,7 +32,7 @@ def kill_broker(world: World, rng: Random) -> None:
 def commit_in_doubt(world: World, rng: Random) -> None:
     """The broker falls silent when the commit is on its way: neither side can know whether it arrived."""
     worker = world.respawn("ingest", seams=[Seam("ingest.after_offsets", rng.randint(1, 4), "pause")])
-    if not world.wait_for(lambda: worker.is_paused, 4.0):
+    if not (world.wait_struck(worker) and world.wait_for(lambda: worker.is_paused, 1.0)):
         return
     silent_first = rng.random() < 0.5
     if silent_first:

@@ -34,24 +34,27 @@ def kill_everything(world: World, rng: Random) -> None:
 
 def kill_ingest_at(world: World, rng: Random) -> None:
     """SIGKILL at a named point of ingest's transaction."""
-    at = rng.choice(INGEST_SEAMS + TICK_SEAMS)
+    at = world.draw_seam(rng, INGEST_SEAMS + TICK_SEAMS)
     worker = world.respawn("ingest", seams=[Seam(at, rng.randint(1, 4))])
-    worker.ended.wait(4.0)
+    if world.wait_struck(worker):
+        worker.ended.wait(5.0)
     world.watcher.look()
 
 
 def kill_seal_at(world: World, rng: Random) -> None:
     """SIGKILL at a named point of seal's publication."""
-    at = rng.choice(SEAL_SEAMS)
+    at = world.draw_seam(rng, SEAL_SEAMS)
     worker = world.respawn("seal", seams=[Seam(at, rng.randint(1, 6))])
-    worker.ended.wait(4.0)
+    if world.wait_struck(worker):
+        worker.ended.wait(5.0)
     world.watcher.look()
 
 
 def fail_ingest_at(world: World, rng: Random) -> None:
     """A call of the client fails in the middle of a transaction."""
-    seams = [Seam(rng.choice(INGEST_SEAMS[:4]), rng.randint(1, 6), "fail") for _ in range(3)]
-    world.respawn("ingest", seams=seams)
+    points = [world.draw_seam(rng, INGEST_SEAMS[:4]) for _ in range(3)]
+    seams = [Seam(at, rng.randint(1, 6), "fail") for at in points]
+    world.wait_struck(world.respawn("ingest", seams=seams))
     time.sleep(rng.uniform(0.5, 1.5))
 
 

@@ -4,7 +4,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from tests.faults.machine.faults import broker, processes, registry, state, storage, topics, zombies
+from tests.faults.machine.faults import (
+    broker,
+    overtaken,
+    processes,
+    registry,
+    state,
+    storage,
+    topics,
+    zombies,
+)
 from tests.faults.machine.world import World
 
 Inject = Callable[[World, Random], None]
@@ -36,6 +45,9 @@ FAULTS: dict[str, Fault] = {
     "zombie_ingest": Fault(zombies.zombie_ingest),
     "zombie_ingest_transaction": Fault(zombies.zombie_ingest_transaction, 1.5),
     "zombie_ingest_tick": Fault(zombies.zombie_ingest_tick),
+    "zombie_ingest_overtaken": Fault(overtaken.zombie_ingest_overtaken),
+    "zombie_ingest_holds_back": Fault(overtaken.zombie_ingest_holds_back),
+    "zombie_seal_overtaken": Fault(overtaken.zombie_seal_overtaken),
     "zombie_seal": Fault(zombies.zombie_seal),
     "zombie_seal_at": Fault(zombies.zombie_seal_at),
     "pause_broker": Fault(broker.pause_broker),

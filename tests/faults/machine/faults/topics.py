@@ -101,11 +101,7 @@ def trim_raw(world: World, rng: Random) -> None:
     place = (raw, rng.randrange(world.settings.partitions))
     world.end_traffic()
 
-    def is_judged() -> bool:
-        world.read_on()
-        return not world.traffic.underway and not world.oracle.pending(world.sent)
-
-    if not world.wait_for(is_judged, JUDGED_DEADLINE_S):
+    if not world.wait_for(lambda: all_judged(world), JUDGED_DEADLINE_S):
         world.tell("stalled", "records were not judged before a raw topic was trimmed")
         return
     if setoffset.standing(world.settings, place).committed is None:
@@ -131,6 +127,12 @@ def trim_raw(world: World, rng: Random) -> None:
         world.release("ingest", slot)
 
 
+def all_judged(world: World) -> bool:
+    """Tell whether everything that was sent is judged and sealed."""
+    world.read_on()
+    return not world.traffic.underway and not world.oracle.pending(world.sent)
+
+
 def _ingest_slots(world: World) -> list[int]:
     return [slot for stage, slot in world.base if stage == "ingest"]
 
@@ -142,13 +144,24 @@ def _stop_ingest(world: World) -> None:
         world.kill("ingest", slot)
 
 
-def _is_settled(world: World, places: list[tuple[str, int]]) -> bool:
-    """Tell whether no transaction is open on partitions."""
+def stable_offsets(world: World, places: list[tuple[str, int]]) -> dict[tuple[str, int], int]:
+    """Where readers of committed records stop: before the first transaction that is open."""
     latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
     wanted = {TopicPartition(*place): latest for place in places}
-    stable = world.admin.list_offsets(wanted, isolation_level=IsolationLevel.READ_COMMITTED)
-    ends = kafka.end_offsets(world.admin, places)
-    return all(found.result(20).offset == ends[tp.topic, tp.partition] for tp, found in stable.items())
+
+    def ask(within_s: float) -> dict[tuple[str, int], int]:
+        stable = world.admin.list_offsets(
+            wanted, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=within_s
+        )
+        return {(tp.topic, tp.partition): found.result(within_s + 1).offset for tp, found in stable.items()}
+
+    return kafka.asked(ask)
+
+
+def _is_settled(world: World, places: list[tuple[str, int]]) -> bool:
+    """Tell whether no transaction is open on partitions."""
+    stable = stable_offsets(world, places)  # first: what settles meanwhile counts as open
+    return stable == kafka.end_offsets(world.admin, places)
 
 
 def _is_said(world: World, text: str) -> bool:

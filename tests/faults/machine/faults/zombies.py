@@ -3,9 +3,8 @@
 import time
 from random import Random
 
-from tests.faults.machine.seams import SEAL_SEAMS, TICK_SEAMS, Seam
+from tests.faults.machine.seams import INGEST_SEAMS, SEAL_SEAMS, TICK_SEAMS, Seam
 from tests.faults.machine.world import SESSION_S, World
-from tests.faults.machine.zygote import Worker
 
 
 def zombie_ingest(world: World, rng: Random) -> None:
@@ -15,16 +14,14 @@ def zombie_ingest(world: World, rng: Random) -> None:
 
 def zombie_ingest_transaction(world: World, rng: Random) -> None:
     """Ingest stands still with a transaction open."""
-    at = rng.choice(
-        ("ingest.before_flush", "ingest.after_flush", "ingest.after_flush", "ingest.after_offsets")
-    )
-    _zombie(world, rng, "ingest", (Seam(f"ingest.{at}", rng.randint(1, 3), "pause"),))
+    at = world.draw_seam(rng, INGEST_SEAMS[:3])
+    _zombie(world, rng, "ingest", (Seam(at, rng.randint(1, 3), "pause"),))
 
 
 def zombie_ingest_tick(world: World, rng: Random) -> None:
     """Ingest stands still in a transaction that time alone began: no record fences it, only its offsets."""
     world.end_traffic()  # so that time speaks: silence is told
-    _zombie(world, rng, "ingest", (Seam(rng.choice(TICK_SEAMS), rng.randint(1, 2), "pause"),))
+    _zombie(world, rng, "ingest", (Seam(world.draw_seam(rng, TICK_SEAMS), rng.randint(1, 2), "pause"),))
 
 
 def zombie_seal(world: World, rng: Random) -> None:
@@ -34,7 +31,7 @@ def zombie_seal(world: World, rng: Random) -> None:
 
 def zombie_seal_at(world: World, rng: Random) -> None:
     """Seal stands still with tiles or a checkpoint in its hand."""
-    _zombie(world, rng, "seal", (Seam(rng.choice(SEAL_SEAMS), rng.randint(1, 4), "pause"),))
+    _zombie(world, rng, "seal", (Seam(world.draw_seam(rng, SEAL_SEAMS), rng.randint(1, 4), "pause"),))
 
 
 def _zombie(world: World, rng: Random, stage: str, seams: tuple[Seam, ...]) -> None:
@@ -44,8 +41,8 @@ def _zombie(world: World, rng: Random, stage: str, seams: tuple[Seam, ...]) -> N
         return
     if not seams:
         time.sleep(rng.uniform(0.1, 0.5))
-    elif not world.wait_for(lambda: _stands_still(zombie), 4.0):
-        time.sleep(0.05)
+    else:
+        world.wait_struck(zombie)
     zombie.pause()
     paused_at = time.monotonic()
     if not world.is_sending:
@@ -59,7 +56,3 @@ def _zombie(world: World, rng: Random, stage: str, seams: tuple[Seam, ...]) -> N
     time.sleep(rng.uniform(0.2, 1.5))
     zombie.resume()
     time.sleep(rng.uniform(0.3, 0.8))
-
-
-def _stands_still(worker: Worker) -> bool:
-    return worker.is_paused or not worker.is_alive

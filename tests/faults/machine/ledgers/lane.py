@@ -15,7 +15,7 @@ from pathlib import Path
 import structlog
 
 from tests.faults.machine.faults.ledger import LEDGER_FAULTS, run_ledger_schedule, schedules
-from tests.faults.machine.lane import keep_logs, lane_parser, say
+from tests.faults.machine.lane import end_tidily, keep_logs, lane_parser, say
 from tests.faults.machine.ledgers.world import PRELOADED, LedgerWorld
 from tests.faults.machine.zygote import Zygote
 
@@ -24,6 +24,7 @@ SCHEDULES_A_WORLD = 30
 
 def main(arguments: list[str]) -> int:
     """Entry point."""
+    end_tidily()
     parser = lane_parser(__doc__)
     parser.add_argument("--singly", action="store_true", help="one kind of fault after the other")
     options = parser.parse_args(arguments)

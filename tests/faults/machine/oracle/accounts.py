@@ -109,6 +109,10 @@ class Accounts:
         """What was sent and has no verdict yet."""
         return list(self._sent)
 
+    def skipped(self) -> Sequence[Place]:
+        """What has no verdict while a later record of its partition has one: judged is in order."""
+        return [place for place in self._sent if place[2] < len(self._settled.get(place[:2], b""))]
+
     @property
     def orphans(self) -> int:
         """Verdicts on records that were not booked as sent."""

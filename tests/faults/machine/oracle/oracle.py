@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.faults.machine.ledger import Sent, Violation
 from tests.faults.machine.oracle.accounts import Accepted
 from tests.faults.machine.oracle.court import Court, read_published, size_of
-from tests.faults.machine.oracle.formats import Partition
+from tests.faults.machine.oracle.formats import Partition, Place
 from tests.faults.machine.oracle.reading import TopicReader, UnreadableError
 from tests.faults.machine.oracle.shards import Confirmed, Head
 
@@ -79,6 +79,11 @@ class Oracle:
             self._reader.drop(shards)
             if must_stop:
                 self._must_stop.update(shards)
+
+    def skipped(self) -> Sequence[Place]:
+        """Records that were passed over, as of the last reading."""
+        with self._lock:
+            return self._court.accounts.skipped()
 
     def latest_accepted(self, device: str, kind: str) -> Accepted | None:
         """The newest accepted event of a device id and kind, as of the last reading, if there is one."""

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from random import Random
 
-from tests.faults.machine.lane import lane_parser, say
+from tests.faults.machine.lane import end_tidily, lane_parser, say
 from tests.faults.machine.syscalls.powercut import cut_power, cut_power_after_kill
 from tests.faults.machine.syscalls.sweep import BLOWS, strike
 from tests.faults.machine.syscalls.worlds import Tally, Worlds
@@ -47,6 +47,7 @@ SWEEPS: dict[str, tuple[str, Sweep]] = {
 
 def main(arguments: list[str]) -> int:
     """Entry point."""
+    end_tidily()
     options = lane_parser(__doc__).parse_args(arguments)
     kinds = [kind for kind in options.kinds.split(",") if kind in SWEEPS] or list(SWEEPS)
     seeds, ends_at = Random(options.seed), time.monotonic() + options.seconds
@@ -58,7 +59,11 @@ def main(arguments: list[str]) -> int:
                 break
             stage, sweep = SWEEPS[kind]
             if stage not in worlds:
-                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="attestream-calls-")))
+                folder = Path(
+                    stack.enter_context(
+                        tempfile.TemporaryDirectory(prefix="attestream-calls-", ignore_cleanup_errors=True)
+                    )
+                )
                 worlds[stage] = stack.enter_context(Worlds(stage, folder, options.broken))
             seed = options.replay if options.replay is not None else seeds.getrandbits(32)
             _run(worlds[stage], kind, sweep, seed)
