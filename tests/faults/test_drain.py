@@ -19,6 +19,8 @@ from pipeline.local.status import read_status
 from pipeline.settings import Settings
 from tests.kit.deployment import Deployment, Device, wait_for
 from tests.kit.load import under_load
+from tests.kit.receivers import free_port
+from tests.kit.subscribed import party, subscribe
 
 pytestmark = pytest.mark.timeout(300)
 DEADLINE_S = 15.0
@@ -96,6 +98,9 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
     settings = Settings(data_dir=folder, partitions=2, anchor_interval_s=0.5, silence_after_s=3600)
     with LocalStack(settings, stages=()):
         made = Deployment(settings, Authority(settings))
+        # Somebody to be told, or route and deliver have nothing to do.
+        live = {"name": "live", "kind": "sse", "listen": f"127.0.0.1:{free_port()}"}
+        subscribe(settings, 1, [party("soc", live)])
         yield made
         made.authority.close()
 

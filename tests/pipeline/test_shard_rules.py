@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -211,6 +212,20 @@ def test_a_zombie_sealer_takes_nothing_back(log: Cheater, tmp_path: Path) -> Non
         store.close()
 
 
+def wait_at_rest(log: Cheater, place: Place) -> None:
+    """Wait until a shard has not been published for a few intervals."""
+    seen, since_s = log.checkpoint(place), time.monotonic()
+
+    def is_at_rest() -> bool:
+        nonlocal seen, since_s
+        now = log.checkpoint(place)
+        if now != seen:
+            seen, since_s = now, time.monotonic()
+        return time.monotonic() - since_s > 4 * log.settings.anchor_interval_s
+
+    wait_for(is_at_rest, f"{place} is at rest")
+
+
 def test_a_stopped_process_that_goes_on_takes_nothing_back(log: Cheater) -> None:
     """The same with processes: SIGSTOP, a second sealer in the first one's place, SIGCONT."""
     place = (FINDINGS, 1)
@@ -218,6 +233,9 @@ def test_a_stopped_process_that_goes_on_takes_nothing_back(log: Cheater) -> None
     with sealer(log) as first:
         log.fill(place, 5)
         log.wait_sealed(place, BASE + 5)
+        # With nothing of the epoch log in hand: that it may still publish when it goes on, rightly, and the
+        # second would leave.
+        wait_at_rest(log, (CHECKPOINTS, 0))
         first.send_signal(signal.SIGSTOP)
         shutil.copytree(log.settings.data_dir / "state" / "seal" / "0", log.settings.data_dir / "state" / "x")
         shutil.rmtree(log.settings.data_dir / "state" / "seal" / "0")

@@ -163,6 +163,7 @@ def _acknowledged_on_abort() -> None:
             self._producer.abort_transaction(self._timeout_s)
 
     transaction.TransactionalProducer.commit = commit  # type: ignore[method-assign]
+    _believe_changelogs()
 
 
 def _fsync_skipped() -> None:

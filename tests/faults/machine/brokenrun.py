@@ -71,7 +71,7 @@ class Outcome:
 
 _CASES = {
     "commit_before_flush": Case(
-        "world", ("kill_ingest_at",), ("skipped", "accounting"), ("ingest.before_flush",)
+        "world", ("kill_ingest_at",), ("skipped",), ("ingest.before_flush",)
     ),
     "state_before_commit": Case(
         "world", ("kill_ingest_at",), ("verdict",), ("ingest.before_flush", "ingest.after_flush")
@@ -84,7 +84,7 @@ _CASES = {
     "restore_to_read_committed_end": Case("world", ("zombie_ingest_holds_back",), ("replay", "verdict")),
     "tick_without_offsets": Case("world", ("zombie_ingest_overtaken",), ("findings", "silence")),
     "acknowledged_on_abort": Case(
-        "world", ("fail_ingest_at",), ("skipped", "accounting"), ("ingest.before_flush", "ingest.after_flush")
+        "world", ("fail_ingest_at",), ("skipped",), ("ingest.before_flush", "ingest.after_flush")
     ),
     "fsync_skipped": Case("calls", ("power_cut_seal",), ("publication", "going_back")),
     "confirmed_on_acceptance": Case("ledger", ("node_loses_transaction",), ("early_claim",)),

@@ -35,6 +35,8 @@ DEVICES = 12
 RESTART_AFTER_S = 0.05
 STARTS_WITHIN_S = 20.0
 STRUCK_WITHIN_S = 4.0
+FOUND_S = 10.0
+"""A schedule that has found something settles for so long at most."""
 SKIPPED_S = 3 * TRANSACTION_S
 """A verdict may show so much later than the next: an open transaction hides what is behind it."""
 Place = tuple[str, int]
@@ -376,9 +378,10 @@ class World:
     def settle(self, deadline_s: float) -> None:
         """Wait until everything that was sent is judged and sealed; a violation where it never is.
 
-        Not to the deadline where records were passed over: a stage that did that never comes back to them.
+        Not to the deadline where records were passed over: a stage that did that never comes back to them. Nor
+        where what is published was seen to be wrong: it may never grow again.
         """
-        until = time.monotonic() + deadline_s
+        began_at, until = time.monotonic(), time.monotonic() + deadline_s
         waiting = "records that the broker has not acknowledged"
         skipped: Sequence[object] = ()
         skipped_at = time.monotonic()
@@ -394,13 +397,15 @@ class World:
                 elif time.monotonic() - skipped_at > SKIPPED_S:
                     self.tell("skipped", f"{waiting}, while those behind them have one")
                     return
+            if self.watcher.has_found:
+                until = min(until, began_at + FOUND_S)
             for each in list(self._workers.values()):
                 if each.is_paused:
                     each.resume()
             time.sleep(0.05)
         for each in list(self._workers.values()):
             each.dump()
-        self.tell("stalled", f"after {deadline_s:.0f} s: {waiting}; {self._states()}")
+        self.tell("stalled", f"after {until - began_at:.0f} s: {waiting}; {self._states()}")
 
     def judge(self) -> list[Violation]:
         """Ask the oracle about everything up to now, and take what was found meanwhile."""

@@ -23,6 +23,11 @@ class Found:
         if count <= MAX_TOLD:
             self._new.append(Violation(invariant, what))
 
+    @property
+    def has_new(self) -> bool:
+        """Whether `take` would return something."""
+        return bool(self._new)
+
     def take(self) -> list[Violation]:
         """What is new since the last call."""
         told = [*self._new]

@@ -64,6 +64,11 @@ class Watcher:
                 if head is not None:
                     self.seen.add(head)
 
+    @property
+    def has_found(self) -> bool:
+        """Whether `violations` would return something."""
+        return self._found.has_new
+
     def violations(self) -> list[Violation]:
         """What is new since the last call."""
         with self._lock:
