@@ -23,7 +23,7 @@ from pipeline.local.process import ProcessId, spawn, stop, tail
 if TYPE_CHECKING:
     from confluent_kafka.admin import AdminClient
 
-START_DEADLINE_S = 60.0
+START_DEADLINE_S = 120.0
 START_ATTEMPTS = 3
 STOP_GRACE_S = 10.0
 POLL_S = 0.05

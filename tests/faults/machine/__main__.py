@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seconds", type=float, default=300.0)
     parser.add_argument("--seed", type=int, default=None, help="default: a fresh one, which is printed")
     parser.add_argument(
-        "--worlds", type=int, default=4, help="lanes with a broker that run beside each other"
+        "--worlds", type=int, default=3, help="lanes with a broker that run beside each other"
     )
     parser.add_argument("--trio", type=int, default=0, help="three brokers besides, so many taken away")
     parser.add_argument("--only", choices=LANES, default="", help="only this sort of lane")

@@ -180,6 +180,8 @@ def serve(owner: int, modules: Sequence[str]) -> None:
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_write, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
+    # Inherited: a worker that is asked to leave before its stage listens has nothing to commit.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     signal.set_wakeup_fd(wake_write)
     pending = b""
     while os.getppid() == owner:
