@@ -70,9 +70,7 @@ class Outcome:
 
 
 _CASES = {
-    "commit_before_flush": Case(
-        "world", ("kill_ingest_at",), ("skipped",), ("ingest.before_flush",)
-    ),
+    "commit_before_flush": Case("world", ("kill_ingest_at",), ("skipped",), ("ingest.before_flush",)),
     "state_before_commit": Case(
         "world", ("kill_ingest_at",), ("verdict",), ("ingest.before_flush", "ingest.after_flush")
     ),

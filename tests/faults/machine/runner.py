@@ -111,7 +111,9 @@ def _show(console: Console, lane: Lane, line: dict[str, Any], tally: Tally) -> N
         highlight=False,
     )
     for violation in line["violations"][:5]:
-        console.print(f"    {violation['invariant']}: {violation['what']}", highlight=False, markup=False, emoji=False)
+        console.print(
+            f"    {violation['invariant']}: {violation['what']}", highlight=False, markup=False, emoji=False
+        )
     if line["violations"]:
         again = lane.again.format(seed=line["seed"], kinds=",".join(line["kinds"]))
         console.print(f"    again: {again}", highlight=False)

@@ -378,8 +378,8 @@ class World:
     def settle(self, deadline_s: float) -> None:
         """Wait until everything that was sent is judged and sealed; a violation where it never is.
 
-        Not to the deadline where records were passed over: a stage that did that never comes back to them. Nor
-        where what is published was seen to be wrong: it may never grow again.
+        Not to the deadline where records were passed over, since a stage that did that never comes back to
+        them, nor where what is published was seen to be wrong, since it may never grow again.
         """
         began_at, until = time.monotonic(), time.monotonic() + deadline_s
         waiting = "records that the broker has not acknowledged"
