@@ -10,9 +10,10 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from confluent_kafka import KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
 
+from pipeline import kafka
 from pipeline.kafka import CALL_TIMEOUT_S
 from pipeline.statestore import Partition
 
@@ -89,10 +90,8 @@ class FleetClock:
         if not open_:
             return
         now_us = self._broker.now_us()
-        latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-        wanted = {TopicPartition(*partition): latest for partition in open_}
-        for place, answer in admin.list_offsets(wanted, request_timeout=ANSWER_S).items():
-            known = self._known[place.topic, place.partition]
+        for partition, answer in kafka.ask_ends(admin, open_, ANSWER_S).items():
+            known = self._known[partition]
             known.asked_us, known.answer = now_us, answer
 
     def _take_answers(self) -> None:

@@ -3,10 +3,19 @@
 import ctypes
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import (
+    Consumer,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from pipeline.settings import PipelineError, Settings
@@ -174,6 +183,20 @@ def _offsets(
         return {(tp.topic, tp.partition): f.result(timeout=within_s + 1).offset for tp, f in found.items()}
 
     return asked(ask)
+
+
+def ask_ends(
+    client: AdminClient, partitions: Iterable[tuple[str, int]], within_s: float, *, committed: bool = False
+) -> dict[tuple[str, int], Future[Any]]:
+    """Ask for log ends and return at once; each answer's `offset` comes later, or its KafkaException.
+
+    With `committed` what an open transaction holds back does not count.
+    """
+    latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+    level = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
+    wanted = {TopicPartition(*partition): latest for partition in partitions}
+    found = client.list_offsets(wanted, isolation_level=level, request_timeout=within_s)
+    return {(place.topic, place.partition): answer for place, answer in found.items()}
 
 
 def asked(ask: Callable[[float], R]) -> R:

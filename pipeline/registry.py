@@ -1,13 +1,11 @@
 """Follows `identity.registry`."""
 
 from pipeline import metrics
-from pipeline.following import TableFollower, TableLagError
+from pipeline.following import TableFollower
 from pipeline.settings import Settings
 from pipeline.topics import REGISTRY
 from processors.registry import Registry
 from schemas.trust import TrustRoot
-
-RegistryLagError = TableLagError
 
 
 class RegistryFollower(TableFollower[Registry]):

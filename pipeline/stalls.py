@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any
 
-from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
 
-from pipeline.kafka import CALL_TIMEOUT_S
+from pipeline import kafka
 from pipeline.settings import PipelineError
 from pipeline.statestore import Partition
 
@@ -75,14 +75,8 @@ class Stalls:
     def _ask(self, partitions: list[Partition], now: float) -> None:
         self._asked_at = now
         if partitions:
-            latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-            found = self._admin.list_offsets(
-                {TopicPartition(*partition): latest for partition in partitions},
-                # What an open transaction holds back is not owed to us.
-                isolation_level=IsolationLevel.READ_COMMITTED,
-                request_timeout=CALL_TIMEOUT_S,
-            )
-            self._asked = {(tp.topic, tp.partition): answer for tp, answer in found.items()}
+            # What an open transaction holds back is not owed to us.
+            self._asked = kafka.ask_ends(self._admin, partitions, kafka.CALL_TIMEOUT_S, committed=True)
 
     def _take_answers(self, places: Mapping[Partition, int], now: float) -> None:
         done = {p: answer for p, answer in self._asked.items() if answer.done()}

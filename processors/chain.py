@@ -5,6 +5,7 @@ signed it, its version is the last + 1, and it names the entry before it: so an 
 after a later one. What breaks a rule is ignored and kept for reporting; it moves the offset and nothing else.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -38,7 +39,7 @@ class EntryError(FormatError):
     """A signed entry breaks a rule."""
 
 
-class SignedTable:
+class SignedTable(ABC):
     """What the entries before `offset` come to; a subclass says what an entry does."""
 
     def __init__(self, trust: TrustRoot, kind: PayloadKind) -> None:
@@ -66,9 +67,13 @@ class SignedTable:
             self._ignore(record, str(error), subject)
         self.offset = record.offset + 1
 
+    @abstractmethod
+    def last_entry(self, subject: str) -> tuple[int, bytes]:
+        """Return version and digest of a subject's last entry; 0 and b"" where there is none."""
+
+    @abstractmethod
     def _apply_entry(self, entry: dict[str, Any], digest: bytes, offset: int) -> None:
         """Take an entry that authorities signed, or raise FormatError and change nothing."""
-        raise NotImplementedError
 
     def _ignore(self, record: RawRecord, detail: str, subject: str) -> None:
         place = replace(record, key=None, value=None, headers=())
@@ -97,13 +102,13 @@ class SignedTable:
             message = f"signature of {envelope.signatures[valid.index(False)].key_id!r} does not verify"
             raise EntryError(message)
 
-
-def check_follows(entry: Mapping[str, Any], last_version: int, last_digest: bytes) -> None:
-    """Refuse an entry that does not follow its subject's last one; 0 and b"" where there is none."""
-    subject = entry["subject"]
-    if entry["version"] != last_version + 1:
-        message = f"version {entry['version']} of {subject}, expected {last_version + 1}"
-        raise EntryError(message)
-    if entry["previous_digest"] != last_digest:
-        message = f"version {entry['version']} of {subject} does not follow the entry before it"
-        raise EntryError(message)
+    def _check_follows(self, entry: Mapping[str, Any]) -> None:
+        """Refuse an entry that does not follow its subject's last one."""
+        subject = entry["subject"]
+        version, digest = self.last_entry(subject)
+        if entry["version"] != version + 1:
+            message = f"version {entry['version']} of {subject}, expected {version + 1}"
+            raise EntryError(message)
+        if entry["previous_digest"] != digest:
+            message = f"version {entry['version']} of {subject} does not follow the entry before it"
+            raise EntryError(message)

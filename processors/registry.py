@@ -8,7 +8,7 @@ replayed after a revocation.
 from dataclasses import dataclass, field
 from typing import Any
 
-from processors.chain import EntryError, SignedTable, check_follows
+from processors.chain import EntryError, SignedTable
 from schemas.did import decode_did_key
 from schemas.ed25519 import check_public_key
 from schemas.envelope import PayloadKind
@@ -75,6 +75,11 @@ class Registry(SignedTable):
         """Look a subject up at the current offset."""
         return self._subjects.get(did)
 
+    def last_entry(self, subject: str) -> tuple[int, bytes]:
+        """Return version and digest of a subject's last entry; 0 and b"" before the first."""
+        known = self._subjects.get(subject)
+        return (known.version, known.entry_digest) if known else (0, b"")
+
     def subjects(self) -> list[Subject]:
         """List all subjects in the order of registration."""
         return list(self._subjects.values())
@@ -85,7 +90,7 @@ class Registry(SignedTable):
             message = f"subject {did[:64]!r} is not a DID of at most {MAX_SUBJECT} characters"
             raise EntryError(message)
         known = self._subjects.get(did)
-        check_follows(entry, known.version if known else 0, known.entry_digest if known else b"")
+        self._check_follows(entry)
         if (action == "REGISTER") is not (known is None):
             message = f"{action} of a subject that is {'unknown' if known is None else 'registered'}: {did}"
             raise EntryError(message)

@@ -11,7 +11,7 @@ from typing import Any
 
 from processors.access.cedar import Document, PolicyBook, compile_book
 from processors.access.conditions import PolicyError
-from processors.chain import EntryError, SignedTable, check_follows
+from processors.chain import EntryError, SignedTable
 from schemas.envelope import PayloadKind
 from schemas.trust import TrustRoot
 
@@ -44,6 +44,11 @@ class PolicyTable(SignedTable):
         """Look a document up at the current offset."""
         return self._published.get(name)
 
+    def last_entry(self, subject: str) -> tuple[int, bytes]:
+        """Return version and digest of a document's last entry; 0 and b"" before the first."""
+        known = self._published.get(subject)
+        return (known.version, known.entry_digest) if known else (0, b"")
+
     def all_published(self) -> list[Published]:
         """List every document, withdrawn ones too, in the order of publication."""
         return list(self._published.values())
@@ -54,7 +59,7 @@ class PolicyTable(SignedTable):
             message = f"subject {name[:64]!r} is no name: a-z, 0-9, '_', '-', at most 64"
             raise EntryError(message)
         known = self._published.get(name)
-        check_follows(entry, known.version if known else 0, known.entry_digest if known else b"")
+        self._check_follows(entry)
         document = None
         if entry["action"] == "PUBLISH":
             document = Document(name, entry["policies"], entry["schema"], digest)

@@ -13,7 +13,6 @@ from tests.faults.machine.brokenrun import CASES, Case, Outcome, controls
 from tests.faults.machine.ledgers.broken import LEDGER_BROKEN
 from tests.faults.machine.runner import Tally
 from tests.faults.machine.seams import SEAMS, Seam
-from tests.faults.machine.syscalls import shim
 
 
 def violation(invariant: str) -> dict[str, Any]:
@@ -61,8 +60,7 @@ def test_one_build_that_is_not_found_is_told_and_fails(
         return Tally(schedules=1, violations=[violation(each) for each in found])
 
     monkeypatch.setattr(runner, "run", run)
-    monkeypatch.setattr(brokenrun, "train", lambda: None)
-    monkeypatch.setattr(shim, "build", lambda: None)
+    monkeypatch.setattr(brokenrun, "is_ready", lambda _console: True)
     assert brokenrun.main(["--only", "replay_check_dropped", "--seed", "1"]) == 0
     assert brokenrun.main(["--only", "fsync_skipped", "--seed", "1"]) == 1
     assert "crash; it must be" in capsys.readouterr().out

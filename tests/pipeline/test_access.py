@@ -7,8 +7,9 @@ import pytest
 
 from pipeline import topics
 from pipeline.authority import NewKey
+from pipeline.entries import EntryWriteError
 from pipeline.identity import create_identity
-from pipeline.policies import PolicyAuthority, PolicyWriteError
+from pipeline.policies import PolicyAuthority
 from schemas.decisions import Decision, DecisionKind, DecisionReason, Effect, decode_decision
 from schemas.envelope import PayloadKind, SignedEnvelope, decode_envelope
 from schemas.signing import SigningIdentity
@@ -135,8 +136,8 @@ def test_what_changes_while_no_worker_runs_ends_permits_when_one_returns(
 
 def test_a_document_that_does_not_compile_is_not_taken(policies: PolicyAuthority) -> None:
     before = policies.table.book
-    with pytest.raises(PolicyWriteError, match=r"not taken: broken: .*unexpected end of input"):
+    with pytest.raises(EntryWriteError, match=r"not taken: broken: .*unexpected end of input"):
         policies.publish("broken", "permit (", "")
     assert policies.table.book == before
-    with pytest.raises(PolicyWriteError, match="not in force"):
+    with pytest.raises(EntryWriteError, match="not in force"):
         policies.withdraw("never-published")

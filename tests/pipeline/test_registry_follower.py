@@ -6,8 +6,9 @@ import pytest
 from prometheus_client import REGISTRY
 
 from pipeline.authority import NewKey
+from pipeline.following import TableLagError
 from pipeline.identity import create_identity
-from pipeline.registry import RegistryFollower, RegistryLagError
+from pipeline.registry import RegistryFollower
 from pipeline.settings import Settings
 from pipeline.trust import init_local, load_trust, trust_path
 from tests.kit.deployment import Deployment
@@ -45,7 +46,7 @@ def test_a_topic_that_ends_before_what_was_read_makes_nothing_fresh(deployment: 
         before = unread()
         assert not new.try_catch_up(5.0)
         assert unread() == before + 1
-        with pytest.raises(RegistryLagError, match="it is another or cut"):
+        with pytest.raises(TableLagError, match="it is another or cut"):
             new.catch_up()
     finally:
         new.close()

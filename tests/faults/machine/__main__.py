@@ -47,12 +47,8 @@ def main(arguments: list[str]) -> int:
     seed = options.seed if options.seed is not None else secrets.randbits(32)
     console = Console(soft_wrap=True)
     lanes = _lanes(options, kinds, Random(seed))
-    try:
-        shim.build()
-    except shim.ToolMissingError as error:
-        console.print(str(error), highlight=False)
+    if not is_ready(console):
         return 2
-    train()
     names = ", ".join(lane.name for lane in lanes)
     console.print(f"fault machine: {options.seconds:.0f} s, seed {seed}, lanes {names}", highlight=False)
     tally = runner.run(lanes, options.seconds, console)
@@ -60,10 +56,17 @@ def main(arguments: list[str]) -> int:
     return 0 if tally.ok else 1
 
 
-def train() -> None:
-    """Have the AOT cache of the local broker made before any world counts seconds: it halves a start."""
+def is_ready(console: Console) -> bool:
+    """Make what every lane needs; say so, and return False, where a tool is missing."""
+    try:
+        shim.build()
+    except shim.ToolMissingError as error:
+        console.print(str(error), highlight=False)
+        return False
+    # Before any world counts seconds: it halves a broker's start.
     command = [sys.executable, "-m", "pipeline.local.aot_train", str(Settings().cache_dir)]
     subprocess.run(command, stderr=subprocess.DEVNULL, check=False)
+    return True
 
 
 def _lanes(options: argparse.Namespace, kinds: Sequence[str], rng: Random) -> list[runner.Lane]:

@@ -21,8 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.faults.machine import runner
-from tests.faults.machine.__main__ import LANES, train
-from tests.faults.machine.syscalls import shim
+from tests.faults.machine.__main__ import LANES, is_ready
 
 AT_ONCE = 2
 SCHEDULES = 6
@@ -103,12 +102,8 @@ def main(arguments: list[str]) -> int:
     console, rng = Console(soft_wrap=True), Random(seed)
     cases = [CASES[options.only]] if options.only else list(CASES.values())
     cases = controls(cases) + cases
-    try:
-        shim.build()
-    except shim.ToolMissingError as error:
-        console.print(str(error), highlight=False)
+    if not is_ready(console):
         return 2
-    train()
     seeds = [rng.getrandbits(32) for _ in cases]
     began = time.monotonic()
     with ThreadPoolExecutor(AT_ONCE) as pool:

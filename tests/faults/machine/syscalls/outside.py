@@ -158,11 +158,11 @@ class LedgerFile:
 
     def evidence(self, *_: object) -> LedgerReceipt:
         """Nobody asks."""
-        raise NotImplementedError
+        raise AssertionError("anchor does not ask")
 
     def topic_info(self) -> TopicInfo:
         """Nobody asks."""
-        raise NotImplementedError
+        raise AssertionError("anchor does not ask")
 
     def close(self) -> None:
         """Nothing is held."""

@@ -1,0 +1,93 @@
+"""An authority's hand: signs the next entries of a table, publishes them and reads them back.
+
+An entry counts as done only when it was read back: had another authority been faster, ours would be ignored.
+"""
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any, Generic, TypeVar
+
+from blake3 import blake3
+
+from pipeline import kafka
+from pipeline.following import TableFollower
+from pipeline.kafka import CALL_TIMEOUT_S
+from pipeline.settings import PipelineError, Settings
+from pipeline.trust import authority_identity
+from processors.chain import SignedTable
+from schemas.codec import CODEC
+from schemas.envelope import PayloadKind, SignedEnvelope
+from schemas.signing import SigningIdentity
+
+T = TypeVar("T", bound=SignedTable)
+NewEntry = tuple[str, str, Mapping[str, Any]]
+"""Subject, action, and what the kind of entry has besides."""
+
+
+class EntryWriteError(PipelineError):
+    """An entry was published and ignored, or could not be published."""
+
+
+class EntryWriter(Generic[T]):
+    """Writes to one topic in the name of one authority key; owns the follower that it is given."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        follower: TableFollower[T],
+        kind: PayloadKind,
+        identity: SigningIdentity | None = None,
+    ) -> None:
+        self._identity = identity or authority_identity(settings)
+        self._audience, self._kind = settings.log_name, kind
+        self._follower = follower
+        self._producer = kafka.producer(settings)
+        self._follower.catch_up()
+
+    @property
+    def table(self) -> T:
+        """The table as of the last write or `refresh`."""
+        return self._follower.table
+
+    def refresh(self) -> T:
+        """Read the topic to its high watermark."""
+        self._follower.catch_up()
+        return self._follower.table
+
+    def write(self, entries: Iterable[NewEntry]) -> list[bytes]:
+        """Publish entries with one wait; returns the envelopes. Raises EntryWriteError."""
+        topic, published, wanted = self._follower.topic, list[bytes](), list[tuple[str, bytes]]()
+        for subject, action, more in entries:
+            payload = self._payload(subject, action, more)
+            signature = self._identity.sign(self._kind, self._audience, payload)
+            value = SignedEnvelope(payload, (signature,)).encode()
+            self._producer.produce(topic, key=subject.encode(), value=value, partition=0)
+            published.append(value)
+            wanted.append((subject, blake3(payload).digest()))
+        if self._producer.flush(CALL_TIMEOUT_S):
+            raise EntryWriteError(f"{topic} did not acknowledge within {CALL_TIMEOUT_S:.0f} s")
+        read_before = self.table.offset
+        self._follower.catch_up()
+        for subject, digest in wanted:
+            if self.table.last_entry(subject)[1] != digest:
+                ignored = (e for e in self.table.ignored if e.source.offset >= read_before)
+                why = next((e.detail for e in ignored if e.subject == subject), "another came first")
+                raise EntryWriteError(f"the entry for {subject} was not taken: {why}")
+        return published
+
+    def close(self) -> None:
+        """Release the clients."""
+        self._producer.flush(CALL_TIMEOUT_S)
+        self._follower.close()
+
+    def _payload(self, subject: str, action: str, more: Mapping[str, Any]) -> bytes:
+        version, digest = self.table.last_entry(subject)
+        record = {
+            "subject": subject,
+            "version": version + 1,
+            "previous_digest": digest,
+            "action": action,
+            "time": time.time_ns() // 1000,
+            **more,
+        }
+        return CODEC.encode(self._kind.value, record)
