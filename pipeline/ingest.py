@@ -16,33 +16,28 @@ from collections import Counter
 
 import structlog
 
-from pipeline import kafka, metrics, outputs, registry_report
+from pipeline import metrics, outputs, registry_report
 from pipeline.changelogged import ChangelogWrites
-from pipeline.changelogmark import ChangelogMark
 from pipeline.clock import FleetClock
 from pipeline.devices import PartitionStates
 from pipeline.judging import guard_of, judges
-from pipeline.lag import Lag
-from pipeline.membership import GroupMember
-from pipeline.patience import LeavingError
 from pipeline.permits import Permits
 from pipeline.policies import PolicyFollower
-from pipeline.recovery import Gone, Recovery, RecoveryError
+from pipeline.recovery import Gone, RecoveryError
 from pipeline.registry import RegistryFollower
-from pipeline.sessions import run_sessions
 from pipeline.settings import Settings
-from pipeline.stage import Health, StageState, Stop, running_stage, state_dir
+from pipeline.stage import Health, StageState, Stop, running_stage
 from pipeline.statestore import Partition, StateStore
 from pipeline.topics import ACCESS_RAW, FOLLOWED, RAW_TOPICS
 from pipeline.topicwatch import TopicWatch
 from pipeline.transaction import TransactionalProducer
+from pipeline.transactional import CONSUME_WAIT_S, TransactionalSession
 from pipeline.trust import load_trust, trust_path
 from processors.access.memory import next_expiry_us
 from processors.model import Outcome
 
 log = structlog.get_logger()
 
-CONSUME_WAIT_S = 0.1
 TICK_WAIT_S = 2.0
 
 
@@ -53,59 +48,33 @@ def run(settings: Settings, slot: int) -> None:
 
 
 def work(settings: Settings, slot: int, health: Health, stop: Stop) -> None:
-    """Run session after session; the working copy on disk outlives them."""
-    store = StateStore(state_dir(settings, "ingest", slot) / "rocksdb")
-    try:
-        run_sessions("ingest", lambda: IngestSession(settings, slot, health, store), health, stop)
-    finally:
-        store.close()
+    """Run session after session."""
+    IngestSession.work(settings, slot, health, stop)
 
 
-class IngestSession:
+class IngestSession(TransactionalSession):
     """One worker slot: a member of the group, a fenced producer, the states of its partitions."""
 
+    stage, topics = "ingest", tuple(RAW_TOPICS)
+    with_headers = False
+    stops_alone = True
+
     def __init__(self, settings: Settings, slot: int, health: Health, store: StateStore) -> None:
-        self._settings, self._health, self._store = settings, health, store
-        self._admin = kafka.admin(settings)
+        super().__init__(settings, slot, health, store)
         trust = load_trust(trust_path(settings))
         self._registry, self._policies = RegistryFollower(settings, trust), PolicyFollower(settings, trust)
         self._tables = {each.topic: each for each in (self._registry, self._policies)}
         guard = guard_of(settings, self._registry, self._policies)
         self._judges = judges(settings, self._registry, guard)
         self._permits = Permits(guard, self._registry, self._policies)
-        self._member = GroupMember(
-            settings, self._admin, "ingest", slot, list(RAW_TOPICS), with_headers=False
-        )
-        self._recovery = Recovery(
-            settings,
-            self._admin,
-            store,
-            transactional_id=f"{settings.log_name}.ingest.{slot}",
-            on_progress=self._restoring,
-            stops_alone=True,
-        )
-        self._stop = Stop()
-        self._producer: TransactionalProducer | None = None
         self._states: dict[Partition, PartitionStates] = {}
-        self._next_offsets: dict[Partition, int] = {}
         self._stopped: dict[Partition, Gone] = {}
-        self._marks: dict[Partition, ChangelogMark] = {}
         self._watch = TopicWatch(self._admin, settings.topic_check_s)
         self._table_ids: dict[str, str] = {}
         self._clock = self._new_clock([])
         self._ticked_at = 0.0
-        self._lag = Lag("ingest")
 
     # ---- the story -------------------------------------------------------------------------------------
-
-    def run(self, stop: Stop) -> None:
-        """Step until asked to stop; an assignment leads through recovery, a failure ends the session."""
-        self._stop = stop
-        self._store.mend()
-        while not stop.requested:
-            self.step()
-            if self._member.changed:
-                self._recover()
 
     def step(self) -> None:
         """Consume, decide, write, commit."""
@@ -230,24 +199,12 @@ class IngestSession:
 
     def close(self) -> None:
         """Leave off; what was not committed is nobody's."""
-        self._drop_producer()
-        self._member.close()
+        super().close()
         for follower in self._tables.values():
             follower.close()
 
     def _new_clock(self, partitions: list[Partition]) -> FleetClock:
         return FleetClock(partitions, self._settings.silence_after_s, self._settings.tick_interval_s)
-
-    def _restoring(self, detail: str) -> None:
-        """Say how far a recovery is; raises LeavingError when asked to leave: there is nothing to commit."""
-        self._health.beat(StageState.RESTORING, detail)
-        if self._stop.requested:
-            raise LeavingError("left before the recovery was done")
-
-    def _drop_producer(self) -> None:
-        if self._producer is not None:
-            self._producer.close()
-        self._producer = None
 
     def _beat(self) -> None:
         idle = self._producer is None  # who judges nothing needs no view
@@ -257,14 +214,8 @@ class IngestSession:
         metrics.POLICY_OFFSET.set(self._policies.table.offset)
         metrics.RAW_STOPPED.set(len(self._stopped))
         metrics.RAW_GONE.set(sum(gone.records for gone in self._stopped.values()))
-        if not self._member.has_joined:
-            self._health.beat(StageState.STARTING, "waiting for an assignment")
+        if not self._is_at_work():
             return
-        if self._member.changed:
-            # An assignment without its states is not yet work.
-            self._health.beat(StageState.RESTORING, f"assigned {len(self._member.assigned)} partitions")
-            return
-        self._lag.look(self._member, self._next_offsets)
         stale = "" if idle else "".join(each.staleness() for each in self._tables.values())
         alarm = "the registry is another one" if self._registry.distrusted else ""
         stopped = ""

@@ -16,31 +16,25 @@ from collections.abc import Mapping
 
 import structlog
 
-from pipeline import kafka, metrics, topics
+from pipeline import kafka, metrics
 from pipeline.changelogged import ChangelogWrites
-from pipeline.changelogmark import ChangelogMark
-from pipeline.lag import Lag
-from pipeline.membership import GroupMember
 from pipeline.outputs import Produce, source_header
 from pipeline.parties import check_follows
 from pipeline.partieswatch import PARTIES_REFUSED, PartiesWatch
 from pipeline.partytopics import party_topic, party_topics
-from pipeline.patience import LeavingError
-from pipeline.recovery import Recovery
 from pipeline.registry import RegistryFollower
-from pipeline.sessions import run_sessions
 from pipeline.settings import Settings
-from pipeline.stage import Health, StageState, Stop, running_stage, state_dir
+from pipeline.stage import Health, StageState, Stop, running_stage
 from pipeline.statestore import Partition, StateStore
-from pipeline.topics import ALERTS
+from pipeline.topics import ALERTS, apply
 from pipeline.transaction import TransactionalProducer
+from pipeline.transactional import CONSUME_WAIT_S, TransactionalSession
 from pipeline.trust import load_trust, trust_path
 from processors.model import RawRecord
 from processors.route import Routed, Router, RouteState, Told
 
 log = structlog.get_logger()
 
-CONSUME_WAIT_S = 0.1
 PARTITION: Partition = (ALERTS, 0)
 
 
@@ -51,50 +45,30 @@ def run(settings: Settings, slot: int) -> None:
 
 
 def work(settings: Settings, slot: int, health: Health, stop: Stop) -> None:
-    """Run session after session; the working copy on disk outlives them."""
-    store = StateStore(state_dir(settings, "route", slot) / "rocksdb")
-    try:
-        run_sessions("route", lambda: RouteSession(settings, slot, health, store), health, stop)
-    finally:
-        store.close()
+    """Run session after session."""
+    RouteSession.work(settings, slot, health, stop)
 
 
-class RouteSession:
+class RouteSession(TransactionalSession):
     """One worker slot under one version of the parties file; a new version is a new session."""
 
+    stage, topics = "route", (ALERTS,)
+
     def __init__(self, settings: Settings, slot: int, health: Health, store: StateStore) -> None:
-        self._settings, self._health, self._store = settings, health, store
         self._watch = PartiesWatch(settings)
-        self._admin = kafka.admin(settings)
-        topics.apply(self._admin, settings, party_topics(self._watch.parties))
+        admin = kafka.admin(settings)
+        apply(admin, settings, party_topics(self._watch.parties))
+        super().__init__(settings, slot, health, store, admin)
         self._registry = RegistryFollower(settings, load_trust(trust_path(settings)))
         self._router = Router(self._watch.parties, self._attributes_of)
-        self._member = GroupMember(settings, self._admin, "route", slot, [ALERTS])
-        self._recovery = Recovery(
-            settings,
-            self._admin,
-            store,
-            transactional_id=f"{settings.log_name}.route.{slot}",
-            on_progress=self._restoring,
-        )
-        self._stop = Stop()
-        self._producer: TransactionalProducer | None = None
         self._state = RouteState()
-        self._marks: dict[Partition, ChangelogMark] = {}
-        self._next_offsets: dict[Partition, int] = {}
         self._told = 0
-        self._lag = Lag("route")
 
     # ---- the story -------------------------------------------------------------------------------------
 
-    def run(self, stop: Stop) -> None:
-        """Step until asked to stop or until other parties are in force."""
-        self._stop = stop
-        self._store.mend()
-        while not stop.requested and not self._watch.has_changed():
-            self.step()
-            if self._member.changed:
-                self._recover()
+    def _is_over(self) -> bool:
+        """Other parties are in force."""
+        return self._watch.has_changed()
 
     def step(self) -> None:
         """Consume, decide, write, commit."""
@@ -145,33 +119,16 @@ class RouteSession:
 
     def close(self) -> None:
         """Leave off; what was not committed is nobody's."""
-        self._drop_producer()
-        self._member.close()
+        super().close()
         self._registry.close()
 
     def _attributes_of(self, device_id: str) -> Mapping[str, str]:
         subject = self._registry.table.subject(device_id)
         return subject.attributes if subject is not None else {}
 
-    def _restoring(self, detail: str) -> None:
-        """Say how far a recovery is; raises LeavingError when asked to leave: there is nothing to commit."""
-        self._health.beat(StageState.RESTORING, detail)
-        if self._stop.requested:
-            raise LeavingError("left before the recovery was done")
-
-    def _drop_producer(self) -> None:
-        if self._producer is not None:
-            self._producer.close()
-        self._producer = None
-
     def _beat(self) -> None:
-        if not self._member.has_joined:
-            self._health.beat(StageState.STARTING, "waiting for an assignment")
+        if not self._is_at_work():
             return
-        if self._member.changed:
-            self._health.beat(StageState.RESTORING, f"assigned {len(self._member.assigned)} partitions")
-            return
-        self._lag.look(self._member, self._next_offsets)
         parties = self._watch.parties
         what = f"{len(parties.parties)} parties by version {parties.version}, {self._told} alerts told"
         if self._producer is None:

@@ -10,7 +10,7 @@ from confluent_kafka.admin import (
     NewTopic,
 )
 
-from pipeline import ingest, kafka, seal, topics
+from pipeline import kafka, seal, topics, transactional
 from pipeline.restore import RestoreError, restore
 from pipeline.sealstore import SealStore
 from pipeline.shard import leaf_of, store_of
@@ -238,7 +238,7 @@ def test_ingest_with_a_damaged_copy_knows_every_replay(
         stores.append(StateStore(path))
         return stores[-1]
 
-    monkeypatch.setattr(ingest, "StateStore", store)
+    monkeypatch.setattr(transactional, "StateStore", store)
     with working.ingesting():
         _, sources = sent(working, devices=20, each=10)
         assert working.verdicts(sources) == ["accepted"] * 200
