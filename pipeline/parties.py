@@ -12,6 +12,7 @@ import stat
 from functools import partial
 from pathlib import Path
 
+from pipeline.durable import replace_file
 from pipeline.settings import PipelineError, Settings, UsageError
 from pipeline.trust import load_trust, trust_path
 from schemas import ed25519
@@ -87,7 +88,7 @@ def _remembered(mark: Path) -> tuple[int, bytes]:
 
 
 def _remember(mark: Path, parties: Parties) -> None:
-    _replace(mark, json.dumps({"version": parties.version, "digest": parties.digest.hex()}).encode())
+    replace_file(mark, json.dumps({"version": parties.version, "digest": parties.digest.hex()}).encode())
 
 
 def sign_parties(settings: Settings, data: bytes, identity: SigningIdentity) -> tuple[bytes, Parties]:
@@ -143,17 +144,8 @@ def enforce(settings: Settings, data: bytes) -> Path:
     if path.exists():
         before = read_parties(settings)
         check_follows(parties, before.version, before.digest)
-    _replace(path, data)
+    replace_file(path, data)
     return path
-
-
-def _replace(path: Path, data: bytes) -> None:
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def secret_of(reference: SecretRef) -> str:

@@ -6,12 +6,12 @@ key is `log.<first 8 hex digits of the public key>.key.json`: which one signs, t
 """
 
 import fcntl
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from pipeline.durable import replace_file
 from pipeline.identity import create_identity, load_identity, load_or_create, save_identity
 from pipeline.settings import Settings, UsageError
 from schemas import ed25519
@@ -164,9 +164,4 @@ def _change(settings: Settings, change: Callable[[TrustRoot], TrustRoot]) -> Tru
 
 
 def _write(path: Path, trust: TrustRoot) -> None:
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(trust.to_json() + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    replace_file(path, f"{trust.to_json()}\n".encode())
