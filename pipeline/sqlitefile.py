@@ -2,8 +2,8 @@
 
 The lock goes with the process: a stopped one keeps it, a killed one does not. A database that is damaged is
 put aside for a look and begun anew, so whatever is kept in one must be found again elsewhere or be told as
-lost. SQLite's own check sees torn structure, not a flipped bit in a value: small tables may therefore be
-named as `sealed`, and a digest of their rows is then kept beside them.
+lost. SQLite's own check sees torn structure, not a flipped bit in a value: the tables are compared with those
+that the schema makes, and small ones may be named as `sealed`: a digest of their rows is kept beside them.
 """
 
 import errno
@@ -12,7 +12,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,9 @@ class SqliteFile:
     def __init__(self, path: Path, schema: str, name: str, sealed: Sequence[str] = ()) -> None:
         self._name, self._sealed = name, tuple(sealed)
         self._schema = schema + (_SEAL if sealed else "")
+        with closing(sqlite3.connect(":memory:")) as fresh:
+            fresh.executescript(self._schema)
+            self._tables = _tables(fresh)
         self.was_lost = False
         """There was nothing to remember: a first start, somebody took it away, or it was damaged."""
         self._db = self._open(path)
@@ -123,7 +126,10 @@ class SqliteFile:
             db.execute("PRAGMA synchronous = FULL")
             if db.execute("PRAGMA quick_check").fetchone() != ("ok",):
                 raise _damaged("quick_check fails")
-            self.was_lost |= db.execute("SELECT 1 FROM sqlite_schema").fetchone() is None
+            tables = _tables(db)
+            if not tables <= self._tables:
+                raise _damaged("its tables are not those that were made")
+            self.was_lost |= not tables
             db.executescript(self._schema)
             # Takes the lock also where all tables were there.
             db.execute("BEGIN IMMEDIATE")
@@ -165,6 +171,11 @@ class SqliteFile:
         return kind(f"{self._name}: {getattr(error, 'sqlite_errorname', '')}: {error}")
 
 
+def _tables(db: sqlite3.Connection) -> set[tuple[str, str, str]]:
+    """Tables and indexes with the statements that made them: a flipped bit there renames a column."""
+    return set(db.execute("SELECT hex(type), hex(name), hex(sql) FROM sqlite_schema"))
+
+
 def _sync_folders(path: Path) -> None:
     """Make the file's name durable, and those of the folders above it, which may be as new as it is.
 
@@ -201,6 +212,8 @@ def put_aside(path: Path, what: str, why: str) -> None:
 
 def _code(error: sqlite3.Error) -> str:
     """The primary code's name: SQLITE_CORRUPT also for SQLITE_CORRUPT_INDEX and its like."""
+    if isinstance(error, sqlite3.OperationalError) and not hasattr(error, "sqlite_errorname"):
+        return "SQLITE_CORRUPT"  # Python's own: a text that is not UTF-8
     name = str(getattr(error, "sqlite_errorname", ""))
     return "_".join(name.split("_")[:2])
 

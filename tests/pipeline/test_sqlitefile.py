@@ -120,6 +120,36 @@ def test_any_flipped_byte_is_seen_or_harmless(tmp_path: Path) -> None:
         again.close()
 
 
+@pytest.mark.parametrize("flip", [0x01, 0x20, 0x80], ids=["another name", "another case", "not UTF-8"])
+@pytest.mark.parametrize("word", [b"kept", b"value", b"BLOB"])
+def test_a_flipped_bit_in_the_schema_is_seen(tmp_path: Path, word: bytes, flip: int) -> None:
+    path = tmp_path / "small.sqlite"
+    for place in range(3):
+        database = opened(tmp_path)
+        put(database, b"one")
+        database.close()
+        data = bytearray(path.read_bytes())
+        at = -1
+        for _ in range(place + 1):
+            at = data.find(word, at + 1)
+        if at < 0:
+            break
+        data[at] ^= flip
+        path.write_bytes(data)
+        again = opened(tmp_path)
+        assert (again.was_lost, values(again)) == (True, [])
+        again.close()
+    assert list(tmp_path.glob("*.damaged-*"))
+
+
+def test_a_text_that_is_not_utf8_is_damage(tmp_path: Path) -> None:
+    database = SqliteFile(tmp_path / "text.sqlite", "CREATE TABLE IF NOT EXISTS said (what TEXT);", "it")
+    database.do("INSERT INTO said VALUES (CAST(x'ff' AS TEXT))")
+    with pytest.raises(DatabaseDamagedError, match="UTF-8"):
+        database.rows("SELECT what FROM said")
+    database.close()
+
+
 def test_an_emptied_one_is_lost(tmp_path: Path) -> None:
     database = opened(tmp_path)
     put(database, b"one")

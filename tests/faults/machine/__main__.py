@@ -34,6 +34,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--worlds", type=int, default=3, help="lanes with a broker that run beside each other"
     )
+    parser.add_argument(
+        "--ledgers", type=int, default=3, help="lanes of anchor alone, whose schedules mostly wait"
+    )
     parser.add_argument("--trio", type=int, default=0, help="three brokers besides, so many taken away")
     parser.add_argument("--only", choices=LANES, default="", help="only this sort of lane")
     parser.add_argument("--kinds", default="", help="only these kinds of fault, with commas")
@@ -75,7 +78,7 @@ def _lanes(options: argparse.Namespace, kinds: Sequence[str], rng: Random) -> li
         ours = [kind for kind in kinds if kind in known]
         if (kinds and not ours) or options.only not in ("", sort):
             continue
-        for number in range(options.worlds if sort == "world" else 1):
+        for number in range({"world": options.worlds, "ledger": options.ledgers}.get(sort, 1)):
             command = [
                 sys.executable, "-m", module, "--seconds", str(options.seconds),
                 "--seed", str(rng.getrandbits(32)), "--kinds", ",".join(ours), "--keep", str(options.keep),

@@ -21,6 +21,8 @@ from tests.faults.machine.syscalls.sweep import BLOWS, strike
 from tests.faults.machine.syscalls.worlds import Tally, Worlds
 
 SAMPLE = 6
+KILLS_BEFORE_A_CUT = 2
+"""Each is followed by a look at every cut of a whole run."""
 STAGES = ("seal", "anchor")
 Sweep = Callable[[Worlds, Random], None]
 
@@ -34,7 +36,7 @@ def _power_cuts(worlds: Worlds, rng: Random) -> None:
 
 
 def _power_cuts_after_kill(worlds: Worlds, rng: Random) -> None:
-    cut_power_after_kill(worlds, SAMPLE, rng)
+    cut_power_after_kill(worlds, KILLS_BEFORE_A_CUT, rng)
 
 
 SWEEPS: dict[str, tuple[str, Sweep]] = {

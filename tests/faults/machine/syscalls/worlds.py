@@ -102,6 +102,8 @@ class Worlds:
     def count(self, trace: Path | None = None) -> dict[Kind, int]:
         """Run without a fault, in the world `count`; how many calls there are of each kind."""
         server, world = self._servers[0], self.fresh("count")
+        if trace is not None:
+            trace.unlink(missing_ok=True)  # the shim appends, and that of another counting run is another's
         server.shim.arm(world / "data", outside=world / "data" / "run", trace=trace)
         code = self.run(server, world)
         counts = server.shim.counts
