@@ -11,11 +11,8 @@ PYTHONPATH=. .venv/bin/python -m tests.pipeline.recovery_bench [--devices 100000
 import argparse
 import itertools
 import json
-import os
 import random
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -36,6 +33,7 @@ from processors.state import REMEMBERED, DeviceState
 from schemas.partition import partition_of
 from tests.kit.deployment import Deployment, Device
 from tests.kit.load import under_load
+from tests.kit.stageprocess import Worker
 
 CHANGELOG = topics.changelog_of(topics.TELEMETRY_RAW)
 CODES = (147842, 150456, 151562, 150017, 150018)
@@ -66,7 +64,7 @@ def published(settings: Settings) -> list[bytes | None]:
     return [store_of(settings, (topics.EVENTS, p)).read_checkpoint() for p in range(settings.partitions)]
 
 
-def from_kill(worker: "Worker", look: Callable[[], object]) -> float:
+def from_kill(worker: Worker, look: Callable[[], object]) -> float:
     """Kill a worker at a random moment of its work; seconds until `look` sees something new."""
     before = look()
     wait_until(lambda: look() != before, f"{worker.stage} works")
@@ -80,29 +78,6 @@ def from_kill(worker: "Worker", look: Callable[[], object]) -> float:
     before = look()
     wait_until(lambda: look() != before, f"{worker.stage} works again")
     return time.monotonic() - began_s
-
-
-class Worker:
-    """A stage in a process of its own."""
-
-    def __init__(self, settings: Settings, stage: str) -> None:
-        self.settings, self.stage = settings, stage
-        self.log = settings.data_dir / f"{stage}.log"
-        self.start()
-
-    def start(self) -> None:
-        given = self.settings.model_dump(mode="json", exclude_defaults=True)
-        environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("ATTESTREAM_")},
-            **{f"ATTESTREAM_{name.upper()}": str(value) for name, value in given.items()},
-        }
-        command = [sys.executable, "-P", "-m", "pipeline.cli.main", "run", self.stage]
-        with self.log.open("ab") as stderr:
-            self.process = subprocess.Popen(command, env=environment, stderr=stderr)
-
-    def end(self) -> None:
-        self.process.terminate()
-        self.process.wait(30)
 
 
 def wait_until(is_so: Callable[[], bool], what: str) -> None:

@@ -108,13 +108,15 @@ class NodeFront:
         self._through(call)
         return call.fail(grpc.StatusCode.UNAVAILABLE)
 
-    def _loses_transaction(self, _call: NodeCall) -> bytes:
+    def _loses_transaction(self, call: NodeCall) -> bytes:
         """Accepted, and never placed."""
-        return _answer("OK")
+        return _answer(_by_time(call.request))
 
     def _refused_at_consensus(self, call: NodeCall) -> bytes:
-        self.refused[_mirror_id(call.request)] = self.rng.choice(AT_CONSENSUS)
-        return _answer("OK")
+        code = _by_time(call.request)
+        if code == "OK":
+            self.refused[_mirror_id(call.request)] = self.rng.choice(AT_CONSENSUS)
+        return _answer(code)
 
     def _nonsense(self, _call: NodeCall) -> bytes:
         if self.rng.random() < 0.5:
@@ -126,9 +128,23 @@ def _answer(code: str) -> bytes:
     return bytes(TransactionResponse(nodeTransactionPrecheckCode=ResponseCode[code]).SerializeToString())
 
 
+def _body(request: bytes) -> TransactionBody:
+    signed = SignedTransaction.FromString(Transaction.FromString(request).signedTransactionBytes)
+    return TransactionBody.FromString(signed.bodyBytes)
+
+
+def _by_time(request: bytes) -> str:
+    """What a node says before it takes a transaction: none takes what is not valid yet or no longer."""
+    body, now_s = _body(request), time.time()
+    start = body.transactionID.transactionValidStart
+    start_s = start.seconds + start.nanos / 1e9
+    if now_s < start_s:
+        return "INVALID_TRANSACTION_START"
+    return "TRANSACTION_EXPIRED" if now_s > start_s + body.transactionValidDuration.seconds else "OK"
+
+
 def _mirror_id(request: bytes) -> str:
     """The transaction's id as a mirror spells it: 0.0.2-seconds-nanoseconds."""
-    signed = SignedTransaction.FromString(Transaction.FromString(request).signedTransactionBytes)
-    named = TransactionBody.FromString(signed.bodyBytes).transactionID
+    named = _body(request).transactionID
     account, start = named.accountID, named.transactionValidStart
     return f"{account.shardNum}.{account.realmNum}.{account.accountNum}-{start.seconds}-{start.nanos:09d}"
