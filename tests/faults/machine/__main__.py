@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> int:
         "--worlds", type=int, default=3, help="lanes with a broker that run beside each other"
     )
     parser.add_argument(
-        "--ledgers", type=int, default=3, help="lanes of anchor alone, whose schedules mostly wait"
+        "--ledgers", type=int, default=4, help="lanes of anchor alone, whose schedules mostly wait"
     )
     parser.add_argument("--trio", type=int, default=0, help="three brokers besides, so many taken away")
     parser.add_argument("--only", choices=LANES, default="", help="only this sort of lane")

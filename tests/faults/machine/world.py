@@ -35,6 +35,8 @@ DEVICES = 12
 RESTART_AFTER_S = 0.05
 STARTS_WITHIN_S = 20.0
 STRUCK_WITHIN_S = 4.0
+SETTLE_PAUSE_S = 0.15
+"""Each look asks the broker for the ends of all topics."""
 FOUND_S = 10.0
 """A schedule that has found something settles for so long at most."""
 SKIPPED_S = 3 * TRANSACTION_S
@@ -402,7 +404,7 @@ class World:
             for each in list(self._workers.values()):
                 if each.is_paused:
                     each.resume()
-            time.sleep(0.05)
+            time.sleep(SETTLE_PAUSE_S)
         for each in list(self._workers.values()):
             each.dump()
         self.tell("stalled", f"after {until - began_at:.0f} s: {waiting}; {self._states()}")
