@@ -9,7 +9,11 @@ from pipeline.topics import ALERTS, TOPICS, TopicSpec, changelog_of
 from schemas.parties import RESERVED_NAMES, Parties
 from schemas.partyoutputs import NAME
 
-RETENTION_MS = str(90 * 86400 * 1000)
+PARTY_KEPT = {
+    "cleanup.policy": "delete",
+    "message.timestamp.type": "LogAppendTime",
+    "retention.ms": str(90 * 86400 * 1000),
+}
 
 
 def party_topic(party: str) -> str:
@@ -30,18 +34,13 @@ def undelivered_topic(party: str) -> str:
 
 def party_topics(parties: Parties) -> tuple[TopicSpec, ...]:
     """List the topics that these parties need beside the table's."""
-    kept = {
-        "cleanup.policy": "delete",
-        "message.timestamp.type": "LogAppendTime",
-        "retention.ms": RETENTION_MS,
-    }
     compacted = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.3"}
     names = [
         name for each in parties.parties for name in (party_topic(each.name), undelivered_topic(each.name))
     ]
     return (
         TopicSpec(changelog_of(ALERTS), by_device=False, config=compacted),
-        *(TopicSpec(name, by_device=False, config=kept) for name in names),
+        *(TopicSpec(name, by_device=False, config=PARTY_KEPT) for name in names),
     )
 
 

@@ -1,4 +1,4 @@
-"""`attestream topics apply|check|set-offset`: the topics on a cluster, and where a stage goes on in them."""
+"""`attestream topics apply|check|set-offset|asyncapi`: the topics on a cluster, and what stands in them."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,6 +22,7 @@ def register(app: typer.Typer) -> None:
     topics.command(name="apply")(apply)
     topics.command(name="check")(check)
     topics.command(name="set-offset")(set_offset)
+    topics.command(name="asyncapi")(asyncapi)
     app.add_typer(topics, name="topics")
 
 
@@ -97,3 +98,10 @@ def set_offset(
         typer.confirm(f"Let {table.stage_of(topic)} go on at {found.next_offset:,}?", abort=True)
     setoffset.set_offset(settings, place, found.next_offset, accept_changelog=accept_changelog)
     print(f"{table.stage_of(topic)} goes on at {found.next_offset:,}: start it again")
+
+
+def asyncapi() -> None:
+    """Print the AsyncAPI 3 document of all topics, as JSON."""
+    from pipeline.asyncapi import text
+
+    print(text(), end="")

@@ -1,4 +1,4 @@
-"""The published log of a demo before five tools that nobody here wrote.
+"""The published log of a demo, and the document of its topics, before six tools that nobody here wrote.
 
 Usage: python -m tests.conformance [--seconds S] [--folder DIR]. The last line of the output is the result;
 the exit code is 0 only if every tool was to be had and every check held.
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pipeline.demo.session import interruptible
-from tests.conformance import aics_tlog, cosigning, proofbundle, tessera, tools
+from tests.conformance import aics_tlog, asyncapi, cosigning, proofbundle, tessera, tools
 from tests.conformance.demonstration import DemoFailedError, Demonstration
 from tests.conformance.processes import ServerError
 from tests.conformance.tally import Tally, UnavailableError
@@ -54,14 +54,19 @@ def _run(folder: Path, seconds: float, tally: Tally, rng: random.Random) -> None
     def told(what: str) -> None:
         print(f"{time.monotonic() - began_s:6.1f} s  {what}", flush=True)
 
-    with ThreadPoolExecutor(3) as pool:
+    with ThreadPoolExecutor(4) as pool:
+        cli_soon = pool.submit(_have, asyncapi.TOOL, tools.asyncapi_cli, tally)
         fsck_soon = pool.submit(_have, tessera.TOOL, tools.tessera_fsck, tally)
         lite_soon = pool.submit(_have, LITEWITNESS, tools.litewitness, tally)
         python_soon = pool.submit(
             _have, (proofbundle.TOOL, aics_tlog.TOOL, AICS_WITNESS), tools.python_tools, tally
         )
     fsck, lite, python = fsck_soon.result(), lite_soon.result(), python_soon.result()
+    cli = cli_soon.result()
     told("tools are there")
+    if cli is not None:
+        asyncapi.check(cli, folder / "asyncapi", tally)
+        told(f"{asyncapi.TOOL} is done")
     demo = Demonstration(folder)
     log = demo.prepare()
     with ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""Getting the tools: Go programs and a Python environment at pinned versions, kept in the user's cache.
+"""Getting the tools: programs of Go, Python and Node at pinned versions, kept in the user's cache.
 
 Nothing is put into the project's own environment. A tool that is there already is taken as it is, so a warm
 start takes no time and no network.
@@ -23,6 +23,7 @@ FSCK = "github.com/transparency-dev/tessera/cmd/fsck@v1.0.4"
 LITEWITNESS = "filippo.io/torchwood/cmd/litewitness@v0.10.0"
 LITEWITNESS_GO = "go1.27.3"
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
+ASYNCAPI_CLI = Path(__file__).with_name("asyncapi-cli")
 OLDEST_PYTHON = (3, 12)
 INSTALL_TIMEOUT_S = 900.0
 PROBE_TIMEOUT_S = 30.0
@@ -70,6 +71,25 @@ def python_tools() -> PythonTools:
             _run([*pip, "install", "-q", "--require-hashes", "-r", str(REQUIREMENTS)], "installing verifiers")
             done.touch()
     return PythonTools(folder)
+
+
+def asyncapi_cli() -> str:
+    """The AsyncAPI CLI, of the last version for Node 20."""
+    for name in ("node", "npm"):
+        if shutil.which(name) is None:
+            raise UnavailableError(f"{name} is not on the PATH")
+    pinned = hashlib.sha256((ASYNCAPI_CLI / "package-lock.json").read_bytes()).hexdigest()[:16]
+    folder = cache_folder() / f"asyncapi-{pinned}"
+    done = folder / "complete"
+    with _locked(folder.name):
+        if not done.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            shutil.copytree(ASYNCAPI_CLI, folder)
+            # Nothing that comes with it runs while it is installed.
+            install = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", str(folder)]
+            _run(install, "installing the AsyncAPI CLI")
+            done.touch()
+    return str(folder / "node_modules" / ".bin" / "asyncapi")
 
 
 def _go_program(package: str, toolchain: str | None) -> str:

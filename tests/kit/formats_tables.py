@@ -5,46 +5,13 @@ import itertools
 from collections.abc import Iterable
 from pathlib import Path
 
-from pipeline.topics import (
-    ACCESS_RAW,
-    ALERTS,
-    ANCHORS,
-    CHECKPOINTS,
-    DECISIONS,
-    EVENTS,
-    FINDINGS,
-    INTEGRITY,
-    LIFECYCLE_RAW,
-    POLICIES,
-    REGISTRY,
-    REJECTED,
-    SEALED_TOPICS,
-    TELEMETRY_RAW,
-    TOPICS,
-    changelog_of,
-)
+from pipeline.topiccontent import CONTENT
+from pipeline.topics import ALERTS, DECISIONS, SEALED_TOPICS, TOPICS
 from schemas import reasons
 from schemas.codec import CODEC, HEADER_SIZE, compiled_in
 from schemas.mdc import SIGNALS
 
-_RAW = ("device id", "signed envelope of {}")
-_CHANGELOG = ("device id", "`device_state`, ingest's own")
-CONTENT = {
-    TELEMETRY_RAW: (_RAW[0], _RAW[1].format("`telemetry`")),
-    ACCESS_RAW: (_RAW[0], _RAW[1].format("`access`")),
-    LIFECYCLE_RAW: (_RAW[0], _RAW[1].format("`lifecycle`")),
-    EVENTS: ("device id", "the raw record's value, untouched"),
-    REJECTED: ("the raw record's", "the raw record's value, or its first 4 KiB"),
-    FINDINGS: ("device id", "`finding`"),
-    INTEGRITY: ("origin", "`finding`"),
-    DECISIONS: ("subject", "`decision` ([access.md](access.md))"),
-    REGISTRY: ("subject", "signed envelope of `registry_entry`"),
-    POLICIES: ("name of the document", "signed envelope of `policy_entry`"),
-    ALERTS: ("alert's uid", "OCSF as JSON ([alerts.md](alerts.md))"),
-    CHECKPOINTS: ("origin, or `shards`", "signed note"),
-    ANCHORS: ("tree size", "`anchor`"),
-    **{changelog_of(raw): _CHANGELOG for raw in (TELEMETRY_RAW, ACCESS_RAW, LIFECYCLE_RAW)},
-}
+_EXPLAINED_IN = {DECISIONS: " ([access.md](access.md))", ALERTS: " ([alerts.md](alerts.md))"}
 _DAY_MS = 86_400_000
 
 
@@ -92,7 +59,8 @@ def _topics() -> list[tuple[str, ...]]:
                 "by device" if spec.by_device else "1",
                 kept,
                 "yes" if spec.name in SEALED_TOPICS else "",
-                *CONTENT[spec.name],
+                CONTENT[spec.name].key,
+                CONTENT[spec.name].value + _EXPLAINED_IN.get(spec.name, ""),
             )
         )
     return rows

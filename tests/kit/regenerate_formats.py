@@ -1,4 +1,4 @@
-"""Writes the labelled blocks and the tables of docs/formats.md anew.
+"""Writes the labelled blocks and the tables of docs/formats.md anew, and docs/asyncapi.json.
 
 Run `python -m tests.kit.regenerate_formats` in the project's folder. Read the difference before it is
 committed: a changed byte is a changed format.
@@ -7,11 +7,13 @@ committed: a changed byte is a changed format.
 import re
 from pathlib import Path
 
+from pipeline import asyncapi
 from tests.kit.formats_example import blocks
 from tests.kit.formats_tables import tables
 from tests.kit.spelled import Block
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "formats.md"
+DOCS = Path(__file__).parents[2] / "docs"
+DOCUMENT, ASYNCAPI = DOCS / "formats.md", DOCS / "asyncapi.json"
 BLOCK = re.compile(
     r"^```(?P<language>[a-z]+) (?P<label>[a-z0-9-]+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
 )
@@ -46,3 +48,4 @@ def regenerated(document: str) -> str:
 
 if __name__ == "__main__":
     DOCUMENT.write_text(regenerated(DOCUMENT.read_text(encoding="utf-8")), encoding="utf-8")
+    ASYNCAPI.write_text(asyncapi.text(), encoding="utf-8")
