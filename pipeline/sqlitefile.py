@@ -26,6 +26,7 @@ PUT_ASIDE_KEPT = 3
 """So many damaged databases are kept for a look, the newest ones."""
 _DAMAGED = frozenset({"SQLITE_CORRUPT", "SQLITE_NOTADB"})
 _BUSY = frozenset({"SQLITE_BUSY", "SQLITE_LOCKED"})
+_ERRORS = (sqlite3.Error, UnicodeDecodeError)
 _SEAL = "CREATE TABLE IF NOT EXISTS seal (id INTEGER PRIMARY KEY CHECK (id = 1), digest BLOB NOT NULL);"
 
 
@@ -111,7 +112,7 @@ class SqliteFile:
     def _open(self, path: Path) -> sqlite3.Connection:
         try:
             return self._connect(path)
-        except sqlite3.Error as error:
+        except _ERRORS as error:
             if _code(error) not in _DAMAGED:
                 raise self._as_ours(error) from error
             put_aside(path, f"{self._name} is damaged and begun anew", str(error))
@@ -161,19 +162,19 @@ class SqliteFile:
     def _told(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as error:
+        except _ERRORS as error:
             raise self._as_ours(error) from error
 
-    def _as_ours(self, error: sqlite3.Error) -> DatabaseError:
+    def _as_ours(self, error: Exception) -> DatabaseError:
         if _code(error) in _BUSY:
             return DatabaseBusyError(f"another process holds {self._name}")
         kind = DatabaseDamagedError if _code(error) in _DAMAGED else DatabaseError
         return kind(f"{self._name}: {getattr(error, 'sqlite_errorname', '')}: {error}")
 
 
-def _tables(db: sqlite3.Connection) -> set[tuple[str, str, str]]:
+def _tables(db: sqlite3.Connection) -> set[tuple[str, str, str, str]]:
     """Tables and indexes with the statements that made them: a flipped bit there renames a column."""
-    return set(db.execute("SELECT hex(type), hex(name), hex(sql) FROM sqlite_schema"))
+    return set(db.execute("SELECT hex(type), hex(name), hex(tbl_name), hex(sql) FROM sqlite_schema"))
 
 
 def _sync_folders(path: Path) -> None:
@@ -210,10 +211,11 @@ def put_aside(path: Path, what: str, why: str) -> None:
         old.unlink(missing_ok=True)
 
 
-def _code(error: sqlite3.Error) -> str:
+def _code(error: Exception) -> str:
     """The primary code's name: SQLITE_CORRUPT also for SQLITE_CORRUPT_INDEX and its like."""
-    if isinstance(error, sqlite3.OperationalError) and not hasattr(error, "sqlite_errorname"):
-        return "SQLITE_CORRUPT"  # Python's own: a text that is not UTF-8
+    is_own = isinstance(error, sqlite3.OperationalError) and not hasattr(error, "sqlite_errorname")
+    if is_own or isinstance(error, UnicodeDecodeError):
+        return "SQLITE_CORRUPT"  # Python's own: a text, or a name that SQLite complains of, is not UTF-8
     name = str(getattr(error, "sqlite_errorname", ""))
     return "_".join(name.split("_")[:2])
 
