@@ -4,7 +4,7 @@ An entry counts as done only when it was read back: had another authority been f
 """
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from blake3 import blake3
@@ -16,7 +16,7 @@ from pipeline.settings import PipelineError, Settings
 from pipeline.trust import authority_identity
 from processors.chain import SignedTable
 from schemas.codec import CODEC
-from schemas.envelope import PayloadKind, SignedEnvelope
+from schemas.envelope import PayloadKind, SignedEnvelope, decode_envelope
 from schemas.signing import SigningIdentity
 
 T = TypeVar("T", bound=SignedTable)
@@ -26,6 +26,20 @@ NewEntry = tuple[str, str, Mapping[str, Any]]
 
 class EntryWriteError(PipelineError):
     """An entry was published and ignored, or could not be published."""
+
+
+def countersign(
+    value: bytes, kind: PayloadKind, audience: str, identity: SigningIdentity
+) -> tuple[SignedEnvelope, dict[str, Any]]:
+    """Add a signature to an entry, in place of an earlier one of the same name; returns what it says too.
+
+    Raises FormatError where the bytes are no entry of this kind.
+    """
+    envelope = decode_envelope(value)
+    entry = CODEC.decode(kind.value, envelope.payload)
+    others = tuple(each for each in envelope.signatures if each.key_id != identity.key_id)
+    ours = identity.sign(kind, audience, envelope.payload)
+    return SignedEnvelope(envelope.payload, (*others, ours)), entry
 
 
 class EntryWriter(Generic[T]):
@@ -55,15 +69,34 @@ class EntryWriter(Generic[T]):
         return self._follower.table
 
     def write(self, entries: Iterable[NewEntry]) -> list[bytes]:
-        """Publish entries with one wait; returns the envelopes. Raises EntryWriteError."""
+        """Sign entries and publish them with one wait; returns the envelopes. Raises EntryWriteError."""
+        return self._publish([(entry[0], self.sign(*entry)) for entry in entries])
+
+    def sign(self, subject: str, action: str, more: Mapping[str, Any]) -> SignedEnvelope:
+        """Sign a subject's next entry, for more authorities to sign; it holds while no other comes first."""
+        payload = self._payload(subject, action, more)
+        return SignedEnvelope(payload, (self._identity.sign(self._kind, self._audience, payload),))
+
+    def submit(self, value: bytes) -> str:
+        """Publish an entry that enough authorities have signed; returns its subject.
+
+        Raises FormatError for one that would be ignored for its form or signatures, and EntryWriteError.
+        """
+        envelope = decode_envelope(value)
+        subject = str(CODEC.decode(self._kind.value, envelope.payload)["subject"])
+        self.table.check_signatures(envelope)
+        if self.table.last_entry(subject)[1] == blake3(envelope.payload).digest():
+            raise EntryWriteError(f"the entry for {subject} is taken already")
+        self._publish([(subject, envelope)])
+        return subject
+
+    def _publish(self, entries: Sequence[tuple[str, SignedEnvelope]]) -> list[bytes]:
         topic, published, wanted = self._follower.topic, list[bytes](), list[tuple[str, bytes]]()
-        for subject, action, more in entries:
-            payload = self._payload(subject, action, more)
-            signature = self._identity.sign(self._kind, self._audience, payload)
-            value = SignedEnvelope(payload, (signature,)).encode()
+        for subject, envelope in entries:
+            value = envelope.encode()
             self._producer.produce(topic, key=subject.encode(), value=value, partition=0)
             published.append(value)
-            wanted.append((subject, blake3(payload).digest()))
+            wanted.append((subject, blake3(envelope.payload).digest()))
         if self._producer.flush(CALL_TIMEOUT_S):
             raise EntryWriteError(f"{topic} did not acknowledge within {CALL_TIMEOUT_S:.0f} s")
         read_before = self.table.offset

@@ -34,6 +34,16 @@ class PolicyAuthority:
         """The policies as of the last write or the beginning."""
         return self._writer.table
 
+    def sign(self, name: str, policies: str | None, schema: str = "") -> bytes:
+        """Sign a document, or with None the end of one, for others to sign too; returns the envelope."""
+        action = "WITHDRAW" if policies is None else "PUBLISH"
+        return self._writer.sign(name, action, {"policies": policies or "", "schema": schema}).encode()
+
+    def submit(self, value: bytes) -> tuple[str, int]:
+        """Put what enough authorities signed into force; returns the document's name and version."""
+        name = self._writer.submit(value)
+        return name, self.table.last_entry(name)[0]
+
     def publish(self, name: str, policies: str, schema: str) -> int:
         """Put a document into force; returns its version."""
         return self._write(name, "PUBLISH", policies, schema)

@@ -96,10 +96,13 @@ def _rotated_name(public_key: bytes) -> str:
     return f"log.{public_key[:4].hex()}"
 
 
-def authority_identity(settings: Settings) -> SigningIdentity:
-    """Return the local authority that signs registry entries; made before the trust file that names it."""
-    path = key_path(settings, "authority")
-    if not trust_path(settings).exists():
+def authority_identity(settings: Settings, key: Path | None = None) -> SigningIdentity:
+    """Return the authority of a key file, or the local one: it is made before the trust file that names it.
+
+    Raises UsageError for a key that the trust file does not name as an authority's.
+    """
+    path = key or key_path(settings, "authority")
+    if key is None and not trust_path(settings).exists():
         return load_or_create(path, AUTHORITY_KEY_ID)
     identity = load_identity(path)
     if load_trust(trust_path(settings)).authorities.get(identity.key_id) != identity.public_key:

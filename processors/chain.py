@@ -61,7 +61,7 @@ class SignedTable(ABC):
             if record.key != subject.encode():
                 message = "the Kafka key is not the subject"
                 raise EntryError(message)
-            self._check_signatures(envelope)
+            self.check_signatures(envelope)
             self._apply_entry(entry, blake3(envelope.payload).digest(), record.offset)
         except FormatError as error:
             self._ignore(record, str(error), subject)
@@ -81,7 +81,8 @@ class SignedTable(ABC):
         if len(self.ignored) > MAX_IGNORED:
             self.forgotten_before = self.ignored.pop(0).source.offset + 1
 
-    def _check_signatures(self, envelope: SignedEnvelope) -> None:
+    def check_signatures(self, envelope: SignedEnvelope) -> None:
+        """Raise EntryError unless as many authorities signed as the trust root demands, and nobody else."""
         names = {signature.key_id for signature in envelope.signatures}
         unknown = sorted(names - self._trust.authorities.keys())
         if unknown:
