@@ -83,7 +83,9 @@ def test_deleted_rocksdb_folders_change_no_root_and_no_verdict(tmp_path: Path) -
         grown = published(settings)
         deployment.authority.close()
     assert all(grown[origin].size >= old.size for origin, old in before.items())
-    assert grown["device.events/0"].size + grown["device.events/1"].size == 605
+    # All devices may be of one partition, and the other has no log then.
+    sizes = [tree.size for origin, tree in grown.items() if origin.startswith(f"{topics.EVENTS}/")]
+    assert sum(sizes) == 605
 
 
 def test_topics_keep_their_shape(tmp_path: Path) -> None:

@@ -115,6 +115,10 @@ class Deployment:
     authority: Authority
 
     def __post_init__(self) -> None:
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Send as a producer that knows of no earlier batch."""
         self.producer = kafka.producer(self.settings, **{"message.max.bytes": 2_000_000})
 
     def enroll(self, **attributes: str) -> Device:
