@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from typing import Any
 
-from pipeline.partytopics import PARTY_KEPT
+from pipeline.partytopics import topics_of
 from pipeline.settings import Settings
 from pipeline.topiccontent import AVRO, CONTENT, JSON, Content, content_for_party
 from pipeline.topics import RAW_TOPICS, SEALED_TOPICS, TOPICS, TopicSpec
@@ -20,18 +20,15 @@ AVRO_FORMAT = "application/vnd.apache.avro+json;version=1.9.0"
 PARTY = "{party}"
 
 Json = dict[str, Any]
+Schemas = Mapping[tuple[str, int], Any]
+"""By record and version, as the codec has them."""
 
 
 def document() -> Json:
     """Return the whole document; the same for every run of one build."""
     partitions = Settings.model_fields["partitions"].default
-    specs = [
-        *((spec, CONTENT[spec.name]) for spec in TOPICS),
-        *(
-            (TopicSpec(name, by_device=False, config=PARTY_KEPT), content)
-            for name, content in content_for_party(PARTY).items()
-        ),
-    ]
+    contents, schemas = {**CONTENT, **content_for_party(PARTY)}, compiled_in()
+    specs = [(spec, contents[spec.name]) for spec in (*TOPICS, *topics_of(PARTY))]
     channels = {_id(spec.name): _channel(spec, content, partitions) for spec, content in specs}
     return {
         "asyncapi": ASYNCAPI,
@@ -51,7 +48,7 @@ def document() -> Json:
         },
         "channels": channels,
         "operations": dict(_operation(spec.name) for spec, _ in specs),
-        "components": {"messages": {_id(spec.name): _message(content) for spec, content in specs}},
+        "components": {"messages": {_id(spec.name): _message(content, schemas) for spec, content in specs}},
     }
 
 
@@ -104,10 +101,11 @@ def _operation(topic: str) -> tuple[str, Json]:
     }
 
 
-def _message(content: Content) -> Json:
+def _message(content: Content, schemas: Schemas) -> Json:
     message: Json = {"contentType": content.content_type}
     if content.content_type == AVRO:
-        message["payload"] = {"schemaFormat": AVRO_FORMAT, "schema": _newest(content.record)}
+        newest = max(name for name in schemas if name[0] == content.record)
+        message["payload"] = {"schemaFormat": AVRO_FORMAT, "schema": schemas[newest]}
         message["description"] = " ".join(_encoded(content))
     else:
         message["payload"] = {"type": "object" if content.content_type == JSON else "string"}
@@ -128,8 +126,3 @@ def _encoded(content: Content) -> Iterator[str]:
     if content.carries:
         inner = CODEC.header(content.carries).hex()
         yield f"The payload within is {content.carries} behind {inner}; its schema: schemas/avro."
-
-
-def _newest(record: str) -> Any:
-    schemas: Mapping[tuple[str, int], Any] = compiled_in()
-    return schemas[max(name for name in schemas if name[0] == record)]

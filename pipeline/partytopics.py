@@ -9,7 +9,7 @@ from pipeline.topics import ALERTS, TOPICS, TopicSpec, changelog_of
 from schemas.parties import RESERVED_NAMES, Parties
 from schemas.partyoutputs import NAME
 
-PARTY_KEPT = {
+_KEPT = {
     "cleanup.policy": "delete",
     "message.timestamp.type": "LogAppendTime",
     "retention.ms": str(90 * 86400 * 1000),
@@ -32,15 +32,18 @@ def undelivered_topic(party: str) -> str:
     return f"{ALERTS}.{party}.undelivered"
 
 
+def topics_of(party: str) -> tuple[TopicSpec, ...]:
+    """List the topics of one party."""
+    names = party_topic(party), undelivered_topic(party)
+    return tuple(TopicSpec(name, by_device=False, config=_KEPT) for name in names)
+
+
 def party_topics(parties: Parties) -> tuple[TopicSpec, ...]:
     """List the topics that these parties need beside the table's."""
     compacted = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.3"}
-    names = [
-        name for each in parties.parties for name in (party_topic(each.name), undelivered_topic(each.name))
-    ]
     return (
         TopicSpec(changelog_of(ALERTS), by_device=False, config=compacted),
-        *(TopicSpec(name, by_device=False, config=PARTY_KEPT) for name in names),
+        *(spec for each in parties.parties for spec in topics_of(each.name)),
     )
 
 

@@ -7,7 +7,7 @@ from pipeline.settings import Settings
 from pipeline.topics import POLICIES
 from pipeline.trust import load_trust, trust_path
 from processors.access.policies import PolicyTable
-from schemas.envelope import PayloadKind
+from schemas.envelope import PayloadKind, SignedEnvelope
 from schemas.signing import SigningIdentity
 from schemas.trust import TrustRoot
 
@@ -34,10 +34,10 @@ class PolicyAuthority:
         """The policies as of the last write or the beginning."""
         return self._writer.table
 
-    def sign(self, name: str, policies: str | None, schema: str = "") -> bytes:
+    def sign(self, name: str, policies: str | None, schema: str = "") -> SignedEnvelope:
         """Sign a document, or with None the end of one, for others to sign too; returns the envelope."""
         action = "WITHDRAW" if policies is None else "PUBLISH"
-        return self._writer.sign(name, action, {"policies": policies or "", "schema": schema}).encode()
+        return self._writer.sign(name, action, {"policies": policies or "", "schema": schema})
 
     def submit(self, value: bytes) -> tuple[str, int]:
         """Put what enough authorities signed into force; returns the document's name and version."""

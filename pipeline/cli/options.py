@@ -15,6 +15,9 @@ DataDir = Annotated[
     Path | None,
     typer.Option("--data-dir", help="State, keys, published logs.  [default: the user's state directory]"),
 ]
+AuthorityKey = Annotated[
+    Path | None, typer.Option("--key", help="An authority's key file.  [default: the local authority's]")
+]
 BootstrapServers = Annotated[
     str | None,
     typer.Option("--bootstrap-servers", help="An existing Kafka, HOST:PORT[,...].  [default: the local one]"),

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli.options import DataDir, settings_from
+from pipeline.cli.options import AuthorityKey, DataDir, settings_from
 
 if TYPE_CHECKING:
     from schemas.parties import Parties
@@ -39,9 +39,7 @@ def sign(
     file: File,
     *,
     data_dir: DataDir = None,
-    key: Annotated[
-        Path | None, typer.Option("--key", help="An authority's key file.  [default: the local authority's]")
-    ] = None,
+    key: AuthorityKey = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Where it goes.  [default: in force in the data folder]")
     ] = None,

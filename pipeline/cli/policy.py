@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli.options import DataDir, on_kafka, settings_from
+from pipeline.cli.options import AuthorityKey, DataDir, on_kafka, settings_from
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pipeline.policies import PolicyAuthority
     from pipeline.settings import Settings
     from processors.access.cedar import Document, PolicyBook
+    from schemas.envelope import SignedEnvelope
 
 DocumentFile = Annotated[
     str,
@@ -126,9 +127,7 @@ def sign(
     entry: EntryFile,
     *,
     data_dir: DataDir = None,
-    key: Annotated[
-        Path | None, typer.Option("--key", help="An authority's key file.  [default: the local authority's]")
-    ] = None,
+    key: AuthorityKey = None,
 ) -> None:
     """Sign an entry as one more authority, and say what it would do; needs no Kafka."""
     from pipeline.entries import countersign
@@ -145,7 +144,7 @@ def sign(
     if what["policies"]:
         # Whose text it is nobody knows yet: it must not paint over what the signer sees.
         print("".join(c if c.isprintable() or c == "\n" else ascii(c) for c in what["policies"].rstrip()))
-    _keep(entry, envelope.encode())
+    _keep(entry, envelope)
 
 
 @on_kafka
@@ -183,11 +182,9 @@ def _blaming(entry: Path) -> "Iterator[None]":
         raise UsageError(f"{entry}: {error}") from error
 
 
-def _keep(path: Path, value: bytes) -> None:
-    from schemas.envelope import decode_envelope
-
-    path.write_bytes(value)
-    names = ", ".join(signature.key_id for signature in decode_envelope(value).signatures)
+def _keep(path: Path, envelope: "SignedEnvelope") -> None:
+    path.write_bytes(envelope.encode())
+    names = ", ".join(signature.key_id for signature in envelope.signatures)
     print(f"{path}: signed by {names}")
 
 
