@@ -48,10 +48,20 @@ def test_a_violation_is_told_with_what_plays_it_again() -> None:
     tally, text = run(lane("a", [CLEAN, FOUND]))
     assert not tally.ok
     assert tally.violations == [
-        {"seed": 6, "kinds": ["kill_seal"], "invariant": "accounting", "what": "one too many"}
+        {"lane": "a", "seed": 6, "kinds": ["kill_seal"], "invariant": "accounting", "what": "one too many"}
     ]
     assert "one too many" in text
     assert "again --replay 6 --kinds kill_seal" in text
+
+
+def test_what_was_found_stands_at_the_end_of_what_is_printed(tmp_path: Path) -> None:
+    tally, _ = run(lane("a", [CLEAN, FOUND]), lane("b", [CLEAN], "sys.exit(3)"))
+    text = io.StringIO()
+    runner.report(tally, 7, tmp_path / "faults.json", Console(file=text, width=300))
+    assert text.getvalue().splitlines()[-3:-1] == [
+        "✗ b ended with 3",
+        "✗ a seed 6 (kill_seal): 1 violations, first accounting: one too many",
+    ]
 
 
 def test_a_lane_that_fails_is_no_clean_one() -> None:

@@ -19,6 +19,8 @@ from rich.table import Table
 
 GRACE_S = 240.0
 """How long a lane may take beyond its time: its last schedule settles, and its broker goes."""
+MAX_TOLD = 300
+MAX_TOLD_SCHEDULES = 3
 
 
 @dataclass(slots=True)
@@ -47,13 +49,14 @@ class Tally:
         """Nothing was violated and every lane ran to its end."""
         return not self.violations and not self.broken_lanes
 
-    def take(self, line: dict[str, Any]) -> None:
+    def take(self, lane: str, line: dict[str, Any]) -> None:
         """Add one schedule's line."""
         self.schedules += 1
         self.records += int(line["records"])
         self.faults.update(line["faults"])
         self.violations += [
-            {"seed": line["seed"], "kinds": line["kinds"], **violation} for violation in line["violations"]
+            {"lane": lane, "seed": line["seed"], "kinds": line["kinds"], **violation}
+            for violation in line["violations"]
         ]
 
 
@@ -76,7 +79,7 @@ def run(lanes: Sequence[Lane], seconds: float, console: Console, *, stop_at_firs
                 if code:
                     tally.broken_lanes.append(f"{lane.name} ended with {code}")
                 continue
-            tally.take(line)
+            tally.take(lane.name, line)
             _show(console, lane, line, tally)
             if stop_at_first and tally.violations:
                 break
@@ -134,9 +137,26 @@ def report(tally: Tally, seed: int, path: Path, console: Console) -> None:
     for kind, times in sorted(tally.faults.items(), key=lambda item: -item[1]):
         table.add_row(kind, str(times))
     console.print(table)
-    for text in tally.broken_lanes:
-        console.print(f"[red]{text}[/]")
+    # Last, since of a long log often only the end is kept.
+    for text in [*tally.broken_lanes, *_in_short(tally.violations)]:
+        console.print(f"✗ {text}", highlight=False, markup=False, emoji=False)
     console.print(
         f"{tally.schedules} schedules, {sum(tally.faults.values())} faults, {tally.records} records, "
         f"{len(tally.violations)} violations (seed {seed}; {path})"
     )
+
+
+def _in_short(violations: Sequence[dict[str, Any]]) -> list[str]:
+    """Name each schedule that found something once, with its first violation, cut."""
+    firsts: dict[tuple[str, int], dict[str, Any]] = {}
+    counts: Counter[tuple[str, int]] = Counter()
+    for violation in violations:
+        key = (violation["lane"], violation["seed"])
+        firsts.setdefault(key, violation)
+        counts[key] += 1
+    told = [
+        f"{lane} seed {seed} ({', '.join(first['kinds'])}): {counts[lane, seed]} violations, first "
+        f"{first['invariant']}: {first['what']}"[:MAX_TOLD]
+        for (lane, seed), first in firsts.items()
+    ]
+    return told[:MAX_TOLD_SCHEDULES]
