@@ -20,7 +20,7 @@ from blake3 import blake3
 
 from processors.alert_rules import REJECTION_RULES
 from processors.notices import FindingNotice, Notice, RejectionNotice
-from processors.ocsf import Activity, Alert
+from processors.ocsf import Activity, Alert, Status
 from schemas.records import EvidenceRef, Severity
 
 T = TypeVar("T")
@@ -199,6 +199,7 @@ class Correlator(Generic[T]):
             subject=notice.subject,
             evidence=notice.evidence,
             techniques=notice.rule.techniques,
+            status=Status.RESOLVED if notice.activity is Activity.CLOSE else Status.NEW,
             parameters=notice.parameters,
             score=notice.score,
         )

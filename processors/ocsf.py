@@ -13,6 +13,7 @@ from enum import IntEnum
 from typing import Any
 
 from processors.alert_rules import ATTACK_VERSION, Technique
+from processors.covers import compact
 from schemas.records import EvidenceRef, Severity
 
 OCSF_VERSION = "1.9.0"
@@ -42,7 +43,31 @@ class Activity(IntEnum):
     CLOSE = 3
 
 
-_STATUS = {Activity.CREATE: (1, "New"), Activity.UPDATE: (1, "New"), Activity.CLOSE: (4, "Resolved")}
+class Status(IntEnum):
+    """`status_id` of a finding."""
+
+    NEW = 1
+    IN_PROGRESS = 2
+    """Somebody has acknowledged it."""
+    SUPPRESSED = 3
+    """By a silence, or because another alert explains it: kept in the log, told to nobody."""
+    RESOLVED = 4
+
+
+_STATUS = {
+    Status.NEW: "New",
+    Status.IN_PROGRESS: "In Progress",
+    Status.SUPPRESSED: "Suppressed",
+    Status.RESOLVED: "Resolved",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """What makes one alert of many: the devices that this message names, and of how many the alert is."""
+
+    devices: tuple[str, ...]
+    device_count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +97,17 @@ class Alert:
     score: float | None = None
     related: tuple[tuple[str, str], ...] = ()
     """(uid, status) of findings that this message stands for without one of their own."""
+    covers: tuple[str, ...] = ()
+    """Places of these records, `topic/partition/offset`: in the topics one sees that none is left out."""
+    status: Status = Status.NEW
+    ward: str = ""
+    incident: Incident | None = None
+    suppressed_by: str = ""
+    """The uid of the silence or alert that holds this one back."""
+    suppressed: Mapping[str, int] = field(default_factory=dict)
+    """How many records this alert or silence has held back, by rule."""
+    comment: str = ""
+    """Of the person who acknowledged, resolved or silenced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +125,6 @@ class Reporter:
 
 def detection_finding(alert: Alert, reporter: Reporter) -> dict[str, Any]:
     """Render an alert as an OCSF Detection Finding."""
-    status_id, status = _STATUS[alert.activity]
     rendered: dict[str, Any] = {
         "activity_id": int(alert.activity),
         "activity_name": alert.activity.name.capitalize(),
@@ -101,7 +136,7 @@ def detection_finding(alert: Alert, reporter: Reporter) -> dict[str, Any]:
         "end_time": alert.end_ms,
         "evidences": [_evidence(each, alert.subject) for each in alert.evidence],
         "finding_info": _finding_info(alert),
-        "is_alert": alert.activity is not Activity.CLOSE,
+        "is_alert": alert.status in {Status.NEW, Status.IN_PROGRESS},
         "message": alert.message,
         "metadata": {
             "log_name": reporter.log_name,
@@ -117,20 +152,33 @@ def detection_finding(alert: Alert, reporter: Reporter) -> dict[str, Any]:
         "severity": alert.severity.value.capitalize(),
         "severity_id": _SEVERITY_ID[alert.severity],
         "start_time": alert.start_ms,
-        "status": status,
-        "status_id": status_id,
+        "status": _STATUS[alert.status],
+        "status_id": int(alert.status),
         "time": alert.end_ms,
         "type_name": f"Detection Finding: {alert.activity.name.capitalize()}",
         "type_uid": CLASS_UID * 100 + int(alert.activity),
     }
     if alert.device_id is not None:
         rendered["device"] = {"type": "IOT", "type_id": _DEVICE_TYPE_IOT, "uid": alert.device_id}
-    unmapped: dict[str, Any] = dict(alert.parameters)
-    if alert.score is not None:
-        unmapped["score"] = alert.score
+    if alert.comment:
+        rendered["comment"] = alert.comment
+    if alert.incident is not None:
+        rendered["resources"] = [{"type": "Device", "uid": each} for each in alert.incident.devices]
+    unmapped = _unmapped(alert)
     if unmapped:
         rendered["unmapped"] = unmapped
     return {name: value for name, value in rendered.items() if value != []}
+
+
+def _unmapped(alert: Alert) -> dict[str, Any]:
+    """Say what OCSF has no attribute for."""
+    found: dict[str, Any] = {**alert.parameters, "covers": compact(alert.covers)}
+    if alert.score is not None:
+        found["score"] = alert.score
+    if alert.incident is not None:
+        found |= {"incident": True, "devices": alert.incident.device_count}
+    found |= {"ward": alert.ward, "suppressed_by": alert.suppressed_by, "suppressed": dict(alert.suppressed)}
+    return {name: value for name, value in found.items() if value not in ("", {})}
 
 
 def encode(alert: Alert, reporter: Reporter) -> bytes:

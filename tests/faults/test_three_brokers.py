@@ -37,7 +37,7 @@ def test_a_run_is_tallied_like_a_schedule() -> None:
     report.records = 40
     report.violations.append({"invariant": "stalled", "what": "a partition"})
     tally = Tally()
-    tally.take(json.loads(json.dumps(report.to_line())))
+    tally.take("trio", json.loads(json.dumps(report.to_line())))
     assert dict(tally.faults) == {"trio_kill_coordinator": 1, "trio_pause_leader": 1}
     assert (tally.schedules, tally.records) == (1, 40)
     assert [found["seed"] for found in tally.violations] == [SEED]

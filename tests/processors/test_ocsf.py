@@ -15,7 +15,7 @@ from processors.alert_rules import (
     UNALERTED,
     Technique,
 )
-from processors.ocsf import Activity, Alert, Reporter, detection_finding, encode, headers
+from processors.ocsf import Activity, Alert, Reporter, Status, detection_finding, encode, headers
 from schemas.reasons import Reason
 from schemas.records import EvidenceRef, Severity
 
@@ -130,7 +130,7 @@ def test_the_content_is_what_a_human_needs() -> None:
 
 
 def test_closing_is_not_an_alert_any_more() -> None:
-    found = detection_finding(alert(activity=Activity.CLOSE), REPORTER)
+    found = detection_finding(alert(activity=Activity.CLOSE, status=Status.RESOLVED), REPORTER)
     assert found["is_alert"] is False
     assert found["status"] == "Resolved"
     assert "first_seen_time" not in found["finding_info"]
