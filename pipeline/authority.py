@@ -38,6 +38,7 @@ class Authority:
         follower = RegistryFollower(settings, load_trust(trust_path(settings)))
         self._writer = EntryWriter(settings, follower, PayloadKind.REGISTRY_ENTRY, identity)
         self.refresh, self.close = self._writer.refresh, self._writer.close
+        self.submit = self._writer.submit
 
     @property
     def registry(self) -> Registry:

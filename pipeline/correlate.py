@@ -3,13 +3,13 @@
 The story of one record:
 
     read        a finding, or a rejection's headers; what cannot be read is counted and passed over
-    correlate   told at once, or folded into its group's report
+    correlate   it waits with its group, until that is told (processors/correlate)
     publish     to `alerts`, acknowledged by all replicas
     acknowledge only then, and only the records that a published alert tells of
 
-A crash between the last two repeats alerts under the same ids; a crash before loses nothing, since a folded
-record is not acknowledged until its report is out. So there is no state on disk. When partitions move, what
-was folded is forgotten and read again.
+A crash before the last loses nothing: what was not acknowledged is read again. There is no state on disk:
+the newest alerts say which records were told and which alerts are not over, and are read after each
+assignment. One worker does it all, since an incident is of many partitions; a further one stands by.
 """
 
 import asyncio
@@ -22,14 +22,16 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from pipeline import metrics
+from pipeline.alerttables import Tables
 from pipeline.faust_app import hears_kafka, make_app
+from pipeline.patience import LeavingError
 from pipeline.settings import PipelineError, Settings
 from pipeline.stage import Health, StageState, Stop, running_stage
 from pipeline.topics import ALERTS, FINDINGS, INTEGRITY, REJECTED
 from processors.correlate import CorrelateConfig, Correlator, Step
 from processors.model import RawRecord
 from processors.notices import Notice, read_finding, read_rejection
-from processors.ocsf import Alert, Reporter, encode, headers
+from processors.ocsf import Alert, Reporter, Status, encode, headers
 from schemas.errors import FormatError
 
 if TYPE_CHECKING:
@@ -63,15 +65,47 @@ def run(settings: Settings, slot: int) -> None:
         asyncio.run(_serve(settings, slot, health, stop))
 
 
+def config_of(settings: Settings) -> CorrelateConfig:
+    """Read times and bounds from settings."""
+    return CorrelateConfig(
+        group_wait_ms=round(settings.group_wait_s * 1000),
+        group_interval_ms=round(settings.group_interval_s * 1000),
+        repeat_interval_ms=round(settings.repeat_interval_s * 1000),
+        resolve_after_ms=round(settings.resolve_after_s * 1000),
+        incident_devices=settings.incident_devices,
+    )
+
+
 async def _serve(settings: Settings, slot: int, health: Health, stop: Stop) -> None:
-    app = make_app(settings, "correlate", slot)
-    worker = CorrelateWorker(app, Reporter(settings.log_name, version("attestream")))
-    starting = asyncio.ensure_future(app.start())
-    closing = asyncio.ensure_future(_watch(worker, health, stop, starting))
+    tables = Tables(settings)
     try:
-        await closing
+        if not await asyncio.to_thread(_catch_up, tables, health, stop):
+            return
+        app = make_app(settings, "correlate", slot)
+        reporter = Reporter(settings.log_name, version("attestream"))
+        worker = CorrelateWorker(app, reporter, tables, config_of(settings))
+        starting = asyncio.ensure_future(app.start())
+        try:
+            await _watch(worker, health, stop, starting)
+        finally:
+            await _leave(worker, starting)
     finally:
-        await _leave(worker, starting)
+        tables.close()
+
+
+def _catch_up(tables: Tables, health: Health, stop: Stop) -> bool:
+    """Read the tables to their ends; tell whether nobody asked to leave meanwhile."""
+
+    def on_progress(text: str) -> None:
+        health.beat(StageState.STARTING, text)
+        if stop.requested:
+            raise LeavingError("left before the tables were read")
+
+    try:
+        tables.catch_up(on_progress)
+    except LeavingError:
+        return False
+    return True
 
 
 async def _watch(
@@ -89,7 +123,6 @@ async def _watch(
         health.beat(StageState.RUNNING if worker.is_ready else StageState.STARTING, worker.detail())
         if worker.take_progress():
             health.progressed()
-        metrics.NOTICES_FOLDED.set(worker.correlator.held)
         worker.tick()
         await asyncio.sleep(LOOP_S)
     health.beat(StageState.DRAINING)
@@ -116,10 +149,10 @@ async def _leave(worker: "CorrelateWorker", starting: "asyncio.Future[Any]") -> 
 class CorrelateWorker:
     """Faust's side of the correlator: one agent, awaited sends, acknowledgement after publication."""
 
-    def __init__(self, app: "faust.App", reporter: Reporter, config: CorrelateConfig | None = None) -> None:
+    def __init__(self, app: "faust.App", reporter: Reporter, tables: Tables, config: CorrelateConfig) -> None:
         self.app = app
         self.correlator: Correlator[Any] = Correlator(config)
-        self._reporter = reporter
+        self._reporter, self._tables = reporter, tables
         self._turn = asyncio.Lock()  # alerts leave in the order in which they were made
         self._ticking: asyncio.Task[None] | None = None
         self._waiting_since: float | None = None
@@ -127,6 +160,8 @@ class CorrelateWorker:
         self._handled = self._handled_told = 0
         self._assigned = 0
         self._unassigned_since: float | None = time.monotonic()
+        self._assignment = 0  # counts every change of it
+        self._restored_for = -1
         self.failure: Exception | None = None
         topic = app.topic(FINDINGS, REJECTED, INTEGRITY, allow_empty=True)
         app.agent(topic, name="correlate", concurrency=1)(self._consume)
@@ -141,7 +176,10 @@ class CorrelateWorker:
             return "waiting for an assignment"
         if not self.is_ready:
             return "Kafka does not answer"
-        return f"{self._assigned} partitions, {self._published} alerts, {self.correlator.held} folded"
+        if not self._assigned:
+            return "another worker correlates"
+        held, cases = self.correlator.held, len(self.correlator.cases)
+        return f"{self._assigned} partitions, {self._published} alerts, {cases} not over, {held} records wait"
 
     @property
     def is_ready(self) -> bool:
@@ -159,13 +197,19 @@ class CorrelateWorker:
         return has_moved
 
     def tick(self) -> None:
-        """Let time pass for open groups; a publication under way is not waited for."""
-        if self._ticking is None or self._ticking.done():
-            self._ticking = asyncio.create_task(self._tell(lambda: self.correlator.tick(_now_ms())))
+        """Let time pass; a publication under way is not waited for."""
+        self._tables.poll()
+        metrics.NOTICES_FOLDED.set(self.correlator.held)
+        cases = list(self.correlator.cases)
+        metrics.ALERT_CASES.labels("incident").set(sum(each.is_incident for each in cases))
+        metrics.ALERT_CASES.labels("all").set(len(cases))
+        if self._assigned and (self._ticking is None or self._ticking.done()):
+            self._ticking = asyncio.create_task(self._tick())
 
     async def finish(self) -> None:
         """Tell of every open group."""
-        await self._tell(self.correlator.close)
+        if self._assigned:
+            await self._tell(lambda: self.correlator.close(_now_ms()))
 
     # ---- Faust's callbacks -----------------------------------------------------------------------------
 
@@ -180,9 +224,11 @@ class CorrelateWorker:
 
     def _on_assigned(self, _app: Any, /, *given: Any, signal: Any, **_: Any) -> None:  # noqa: ARG002
         self._assigned, self._unassigned_since = len(given[0]), None
+        self._assignment += 1
 
     def _on_revoked(self, _app: Any, /, *_given: Any, signal: Any, **_: Any) -> None:  # noqa: ARG002
         self._assigned, self._unassigned_since = 0, time.monotonic()
+        self._assignment += 1
         self.correlator.reset()
 
     # ---- one record ------------------------------------------------------------------------------------
@@ -196,16 +242,34 @@ class CorrelateWorker:
             log.warning("record is not ours", position=_position(message), error=str(error))
             self._acknowledge(message)
             return
-        message.value = None  # a folded record waits for its report; its bytes need not
-        await self._tell(lambda: self.correlator.add(notice, message, _now_ms()))
+        message.value = None  # what waits for its group does so without its bytes
+        placed = self._tables.placed(notice)
+        await self._tell(lambda: self.correlator.add(placed, message, _now_ms()))
+
+    async def _tick(self) -> None:
+        try:
+            await self._tell(lambda: self.correlator.tick(_now_ms(), self._tables.controls))
+        except Exception as error:
+            log.exception("alerts could not be told")
+            self.failure = error
 
     async def _tell(self, decide: Callable[[], Step[Any]]) -> None:
         async with self._turn:
+            if self._restored_for != self._assignment:
+                await self._restore()
             step = decide()
             if step.alerts:
                 await self._publish(step.alerts)
             for message in step.released:
                 self._acknowledge(message)
+
+    async def _restore(self) -> None:
+        """Go on from what `alerts` holds, whoever wrote it."""
+        assignment = self._assignment
+        told = await asyncio.to_thread(self._tables.told)
+        self.correlator.restore(told, _now_ms())
+        self._restored_for = assignment
+        log.info("read again what was told", not_over=len(self.correlator.cases), unreadable=told.unreadable)
 
     async def _publish(self, alerts: list[Alert]) -> None:
         """Send until all replicas have every alert; a repeat carries the same ids."""
@@ -225,6 +289,7 @@ class CorrelateWorker:
         self._published += len(alerts)
         for alert in alerts:
             metrics.ALERTS.labels(alert.severity.value.lower()).inc()
+            metrics.ALERTS_SUPPRESSED.inc(alert.status is Status.SUPPRESSED)
 
     async def _send(self, alerts: list[Alert]) -> None:
         producer = await self.app.maybe_start_producer()

@@ -17,9 +17,11 @@ from pipeline.trust import authority_identity
 from processors.chain import SignedTable
 from schemas.codec import CODEC
 from schemas.envelope import PayloadKind, SignedEnvelope, decode_envelope
+from schemas.errors import CodecError
 from schemas.signing import SigningIdentity
 
 T = TypeVar("T", bound=SignedTable)
+ENTRY_KINDS = (PayloadKind.REGISTRY_ENTRY, PayloadKind.POLICY_ENTRY, PayloadKind.ALERT_CONTROL)
 NewEntry = tuple[str, str, Mapping[str, Any]]
 """Subject, action, and what the kind of entry has besides."""
 
@@ -28,15 +30,26 @@ class EntryWriteError(PipelineError):
     """An entry was published and ignored, or could not be published."""
 
 
+def read_entry(value: bytes) -> tuple[PayloadKind, SignedEnvelope, dict[str, Any]]:
+    """Read an entry of any table: its kind, the envelope, and what it says; checks no signature.
+
+    Raises FormatError for bytes that are none.
+    """
+    envelope = decode_envelope(value)
+    for kind in ENTRY_KINDS:
+        if envelope.payload.startswith(CODEC.header(kind.value)):
+            return kind, envelope, CODEC.decode(kind.value, envelope.payload)
+    raise CodecError("signed, but no entry of a table")
+
+
 def countersign(
-    value: bytes, kind: PayloadKind, audience: str, identity: SigningIdentity
+    value: bytes, audience: str, identity: SigningIdentity
 ) -> tuple[SignedEnvelope, dict[str, Any]]:
     """Add a signature to an entry, in place of an earlier one of the same name; returns what it says too.
 
-    Raises FormatError where the bytes are no entry of this kind.
+    Raises FormatError where the bytes are no entry.
     """
-    envelope = decode_envelope(value)
-    entry = CODEC.decode(kind.value, envelope.payload)
+    kind, envelope, entry = read_entry(value)
     others = tuple(each for each in envelope.signatures if each.key_id != identity.key_id)
     ours = identity.sign(kind, audience, envelope.payload)
     return SignedEnvelope(envelope.payload, (*others, ours)), entry

@@ -1,15 +1,19 @@
 """Faust with the settings that our guarantees rest on, in one place with their reasons.
 
-Faust serves where work waits for others and is windowed. It gets no tables: what a stage must remember is
+Faust serves where work waits for others and is windowed. One worker has all partitions, since alerts are
+about many of them; others stand by and take over. It gets no tables: what a stage must remember is
 rebuilt by reading again what it did not acknowledge, so there is no state folder that can fall behind its
 changelog. Its `exactly_once` is never used: after a kill -9 it gave more outputs than inputs.
 """
 
 import logging
 import ssl
+import uuid
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.durable import replace_file
 from pipeline.settings import Settings, UsageError
 from pipeline.stage import state_dir
 
@@ -25,6 +29,7 @@ COMMIT_INTERVAL_S = 1.0
 def make_app(settings: Settings, stage: str, slot: int) -> "faust.App":
     """Make the application of a stage's slot; agents are the caller's to add."""
     from faust import App
+    from faust.assignor.partition_assignor import PartitionAssignor
     from faust.transport.drivers import aiokafka as driver
 
     class ReadCommittedThread(driver.AIOKafkaConsumerThread):
@@ -52,6 +57,28 @@ def make_app(settings: Settings, stage: str, slot: int) -> "faust.App":
         def _new_transport(self) -> Any:
             return ReadCommittedTransport(self.conf.broker_consumer, self)
 
+    class OneWorkerAssignor(PartitionAssignor):
+        """Gives one member everything, the one that has most of it already; the others stand by."""
+
+        _had: Mapping[str, int] = {}
+
+        def _perform_assignment(self, cluster: Any, member_metadata: Any) -> Any:
+            found = {each: self._get_client_metadata(data) for each, data in member_metadata.items()}
+            self._had = {
+                each: sum(map(len, data.assignment.actives.values())) for each, data in found.items()
+            }
+            return super()._perform_assignment(cluster, member_metadata)
+
+        def _global_table_standby_assignments(self, assignments: Any, partitions_by_topic: Any) -> Any:
+            # Faust's last step before it says who has what; without tables it changes nothing itself.
+            chosen = max(assignments, key=lambda each: (self._had.get(each, 0), each))
+            for member, assignment in assignments.items():
+                if member == chosen:
+                    assignment.actives = {topic: list(range(n)) for topic, n in partitions_by_topic.items()}
+                else:
+                    assignment.actives = {}
+            return super()._global_table_standby_assignments(assignments, partitions_by_topic)
+
     _quieten()
     name = f"{settings.log_name}.{stage}"
     return ReadCommittedApp(
@@ -62,8 +89,10 @@ def make_app(settings: Settings, stage: str, slot: int) -> "faust.App":
         broker_heartbeat_interval=1.0,
         broker_request_timeout=REQUEST_TIMEOUT_S,
         broker_commit_interval=COMMIT_INTERVAL_S,
-        # A slot that restarts takes its partitions back at once, without waiting for the session to end.
-        consumer_group_instance_id=f"{name}.{slot}",
+        # A slot that restarts takes its place back at once, without waiting for the session to end. On
+        # another machine the same slot is another member: two of one id would oust each other for ever.
+        consumer_group_instance_id=f"{name}.{slot}.{_own_id(state_dir(settings, stage, slot))}",
+        PartitionAssignor=OneWorkerAssignor,
         # A group's first start reads everything that there is; later ones start where they stopped.
         consumer_auto_offset_reset="earliest",
         producer_acks=-1,
@@ -81,6 +110,16 @@ def make_app(settings: Settings, stage: str, slot: int) -> "faust.App":
         # aiokafka's heartbeat needs the loop; large buffers only delay it.
         stream_buffer_maxsize=1024,
     )
+
+
+def _own_id(folder: Path) -> str:
+    """Return what names a slot's folder among those of other machines; made at its first start."""
+    path = folder / "member"
+    try:
+        return path.read_text(encoding="ascii")
+    except (FileNotFoundError, UnicodeDecodeError):
+        replace_file(path, uuid.uuid4().hex.encode())
+        return path.read_text(encoding="ascii")
 
 
 def hears_kafka(app: "faust.App") -> bool:

@@ -76,7 +76,13 @@ ALERTS = Counter("attestream_alerts_total", "Alerts published", ["severity"])
 ALERT_RETRIES = Counter("attestream_alert_retries_total", "Times that Kafka did not take alerts")
 NOTICES = Counter("attestream_notices_total", "Findings and rejections read", ["topic"])
 NOTICES_UNREADABLE = Counter("attestream_notices_unreadable_total", "Records that are not ours", ["topic"])
-NOTICES_FOLDED = Gauge("attestream_notices_folded", "Notices waiting for their group's report")
+NOTICES_FOLDED = Gauge("attestream_notices_folded", "Notices waiting for their group to be told")
+ALERTS_SUPPRESSED = Counter("attestream_alerts_suppressed_total", "Alerts held back, kept in the log")
+ALERT_CASES = Gauge("attestream_alert_cases", "Alerts that are not over", ["kind"])
+CONTROLS_UNREAD = Counter(
+    "attestream_alert_controls_unread_total", "Times that what people say of alerts could not be read up"
+)
+ROUTE_SUPPRESSED = Counter("attestream_route_suppressed_total", "Suppressed alerts, of which nobody is told")
 
 # ---- route -------------------------------------------------------------------------------------------------
 

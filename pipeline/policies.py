@@ -27,7 +27,7 @@ class PolicyAuthority:
     def __init__(self, settings: Settings, identity: SigningIdentity | None = None) -> None:
         follower = PolicyFollower(settings, load_trust(trust_path(settings)))
         self._writer = EntryWriter(settings, follower, PayloadKind.POLICY_ENTRY, identity)
-        self.close = self._writer.close
+        self.submit, self.close = self._writer.submit, self._writer.close
 
     @property
     def table(self) -> PolicyTable:
@@ -38,11 +38,6 @@ class PolicyAuthority:
         """Sign a document, or with None the end of one, for others to sign too; returns the envelope."""
         action = "WITHDRAW" if policies is None else "PUBLISH"
         return self._writer.sign(name, action, {"policies": policies or "", "schema": schema})
-
-    def submit(self, value: bytes) -> tuple[str, int]:
-        """Put what enough authorities signed into force; returns the document's name and version."""
-        name = self._writer.submit(value)
-        return name, self.table.last_entry(name)[0]
 
     def publish(self, name: str, policies: str, schema: str) -> int:
         """Put a document into force; returns its version."""

@@ -159,6 +159,7 @@ def _count(routed: Routed) -> None:
     for each in routed.told:
         metrics.ROUTED.labels(each.party).inc()
     metrics.ROUTE_REPEATS.inc(routed.repeats)
+    metrics.ROUTE_SUPPRESSED.inc(routed.suppressed)
     metrics.ROUTE_NOBODYS.inc(routed.nobodys)
     metrics.ROUTE_UNREADABLE.inc(len(routed.unreadable))
     for record, why in routed.unreadable:

@@ -72,6 +72,17 @@ class Settings(BaseSettings):
     monitor_scrub_leaves_per_s: float = 20000.0
     """Never faster than this, even where that pass then takes longer."""
 
+    group_wait_s: float = 1.0
+    """So long a new group of findings waits for more before it becomes an alert."""
+    group_interval_s: float = 10.0
+    """So long it waits before what was added to it is told."""
+    repeat_interval_s: float = 14400.0
+    """What lasts and nobody has acknowledged is told again after so long."""
+    resolve_after_s: float = 300.0
+    """An alert of something that does not last is over when nothing was heard of it for so long."""
+    incident_devices: int = Field(default=5, ge=2)
+    """From so many devices of one ward, or against which one person turns, alerts are one incident."""
+
     deliver_give_up_s: float = 86400.0
     """An alert that an output could not deliver within so long of its routing is kept apart."""
 

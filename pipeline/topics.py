@@ -29,9 +29,22 @@ FOLLOWED = (REGISTRY, POLICIES)
 """Every ingest worker holds all of these as tables."""
 INTEGRITY = "integrity.findings"
 ALERTS = "alerts"
+CONTROLS = "alerts.control"
+"""What authorities say about alerts: silences, acknowledgements, resolutions."""
 CHECKPOINTS = "log.checkpoints"
 ANCHORS = "log.anchors"
-SEALED_TOPICS = (EVENTS, REJECTED, DECISIONS, FINDINGS, REGISTRY, POLICIES, INTEGRITY, ALERTS, CHECKPOINTS)
+SEALED_TOPICS = (
+    EVENTS,
+    REJECTED,
+    DECISIONS,
+    FINDINGS,
+    REGISTRY,
+    POLICIES,
+    INTEGRITY,
+    ALERTS,
+    CONTROLS,
+    CHECKPOINTS,
+)
 
 _WEEK_MS = str(7 * 86400 * 1000)
 _FOREVER = "-1"
@@ -89,6 +102,7 @@ TOPICS = (
     _sealed(POLICIES, by_device=False, retention_ms=_FOREVER),
     _sealed(INTEGRITY, by_device=False, retention_ms=_FOREVER),
     _sealed(ALERTS, by_device=False, retention_ms=_FOREVER),
+    _sealed(CONTROLS, by_device=False, retention_ms=_FOREVER),
     # A checkpoint is a leaf as it is, and the entry of a tile holds at most 65,535 bytes.
     TopicSpec(
         CHECKPOINTS,

@@ -104,6 +104,10 @@ FINDING_RULES = MappingProxyType(
         "witness_quorum_missed": AlertRule("Too few witnesses have cosigned", _LOG),
     }
 )
+LASTING_RULES = frozenset({"bounds", "stuck", "silence"}) | frozenset(
+    name for name, rule in FINDING_RULES.items() if rule.types == _LOG
+)
+"""What these find is a state: it goes on until it is cleared. The others tell of something that happened."""
 DEVICE_WIDE_ACCESS = AlertRule("Repeated failed access under many names", _ACCESS, (_SPRAYING,))
 """`repeated_failed_access` of scope `device`."""
 

@@ -43,6 +43,8 @@ class FindingNotice:
     subject: str | None = None
     score: float = 1.0
     parameters: Mapping[str, str] = field(default_factory=dict)
+    ward: str = ""
+    """Of the device, as the registry has it; the caller knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ class RejectionNotice:
     device_id: str | None
     time_ms: int
     evidence: tuple[EvidenceRef, ...]
+    ward: str = ""
 
 
 Notice = FindingNotice | RejectionNotice

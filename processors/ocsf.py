@@ -101,6 +101,8 @@ class Alert:
     """Places of these records, `topic/partition/offset`: in the topics one sees that none is left out."""
     status: Status = Status.NEW
     ward: str = ""
+    scope: str = ""
+    """What it groups by: `ward:ICU-2`, `subject:...`, `device:...`."""
     incident: Incident | None = None
     suppressed_by: str = ""
     """The uid of the silence or alert that holds this one back."""
@@ -177,7 +179,8 @@ def _unmapped(alert: Alert) -> dict[str, Any]:
         found["score"] = alert.score
     if alert.incident is not None:
         found |= {"incident": True, "devices": alert.incident.device_count}
-    found |= {"ward": alert.ward, "suppressed_by": alert.suppressed_by, "suppressed": dict(alert.suppressed)}
+    found |= {"ward": alert.ward, "scope": alert.scope}
+    found |= {"suppressed_by": alert.suppressed_by, "suppressed": dict(alert.suppressed)}
     return {name: value for name, value in found.items() if value not in ("", {})}
 
 

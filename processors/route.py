@@ -45,9 +45,11 @@ class AlertFacts:
     severity: Severity
     class_uid: int
     rule: str
-    device_id: str
+    devices: tuple[str, ...]
+    """Of an incident, those that the message names."""
     ward: str
     """As the alert itself says; empty where only its device is known."""
+    is_suppressed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,8 @@ class Routed:
     repeats: int = 0
     nobodys: int = 0
     """Alerts that no party's filter fits."""
+    suppressed: int = 0
+    """Held back by a silence or by another alert: nobody is told."""
     unreadable: list[tuple[RawRecord, str]] = field(default_factory=list)
 
 
@@ -167,19 +171,24 @@ class Router:
             if state.is_repeat(facts.uid):
                 routed.repeats += 1
                 continue
+            if facts.is_suppressed:
+                routed.suppressed += 1
+                continue
             names = self._told(facts)
             routed.nobodys += not names
             routed.told += [Told(name, state.next_sequence(name), record) for name in names]
         return routed
 
     def _told(self, facts: AlertFacts) -> list[str]:
-        attributes = self._attributes_of(facts.device_id) if facts.device_id else {}
-        ward = facts.ward or attributes.get("ward", "")
-        maker = attributes.get("manufacturer", "")
+        known = [self._attributes_of(device_id) for device_id in facts.devices] or [{}]
+        places = {(facts.ward or each.get("ward", ""), each.get("manufacturer", "")) for each in known}
         return [
             party.name
             for party in self._parties
-            if party.filter.fits(facts.severity, facts.class_uid, ward, maker, facts.rule)
+            if any(
+                party.filter.fits(facts.severity, facts.class_uid, ward, maker, facts.rule)
+                for ward, maker in places
+            )
         ]
 
 
@@ -195,14 +204,25 @@ def read_alert(record: RawRecord) -> AlertFacts:
             severity=_SEVERITIES.get(int(found["severity_id"]), Severity.CRITICAL),
             class_uid=int(found["class_uid"]),
             rule=_text(_inner(found, "finding_info", "analytic"), "uid"),
-            device_id=_text(_inner(found, "device"), "uid"),
+            devices=_devices(found),
             ward=_text(_inner(found, "unmapped"), "ward"),
+            is_suppressed=bool(_text(_inner(found, "unmapped"), "suppressed_by")),
         )
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise AlertError(f"{place} is no alert of ours: {error!r}"[:_MAX_SHOWN]) from error
     if not facts.uid:
         raise AlertError(f"{place} has no id")
     return facts
+
+
+def _devices(found: Mapping[str, Any]) -> tuple[str, ...]:
+    own = _text(_inner(found, "device"), "uid")
+    named = found.get("resources")
+    named = named if isinstance(named, list) else []
+    listed = (
+        [_text(each, "uid") for each in named if isinstance(each, dict)] if isinstance(named, list) else []
+    )
+    return tuple(filter(None, dict.fromkeys([own, *listed])))
 
 
 def _inner(found: Any, *names: str) -> Mapping[str, Any]:

@@ -24,6 +24,7 @@ class PayloadKind(StrEnum):
     LIFECYCLE = "lifecycle"
     REGISTRY_ENTRY = "registry_entry"
     POLICY_ENTRY = "policy_entry"
+    ALERT_CONTROL = "alert_control"
 
 
 @dataclass(frozen=True, slots=True)

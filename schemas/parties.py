@@ -34,8 +34,8 @@ MAX_OUTPUTS = 8
 MAX_VALUES = 256
 """Of one member of a filter."""
 MAX_VERSION = 2**31 - 1
-RESERVED_NAMES = frozenset({"changelog"})
-"""`alerts.changelog` is not a party's."""
+RESERVED_NAMES = frozenset({"changelog", "control"})
+"""`alerts.changelog` and `alerts.control` are not a party's."""
 
 _DETECTION_FINDING, _API_ACTIVITY = 2004, 6003
 CLASSES = (_DETECTION_FINDING, _API_ACTIVITY)

@@ -1,10 +1,11 @@
-"""`attestream alerts fetch|positions`: what a party was told of, and how far each of its outputs is."""
+"""`attestream alerts open|ack|resolve|fetch|positions`: what is not over, and what parties were told."""
 
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli.options import on_kafka
+from pipeline.cli.options import Author, Comment, Out, on_kafka
+from pipeline.cli.silence import saying
 
 if TYPE_CHECKING:
     from pipeline.settings import Settings
@@ -12,15 +13,62 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    alerts = typer.Typer(help="Alerts of parties.", no_args_is_help=True)
+    alerts = typer.Typer(help="Alerts and who was told of them.", no_args_is_help=True)
     alerts.callback()(_alerts)
+    alerts.command(name="open")(list_open)
+    alerts.command(name="ack")(ack)
+    alerts.command(name="resolve")(resolve)
     alerts.command(name="fetch")(fetch)
     alerts.command(name="positions")(positions)
     app.add_typer(alerts, name="alerts")
 
 
 def _alerts() -> None:
-    """Fetch again what a party was told of, and see how far it was delivered."""
+    """See what is not over, take it up, end it; fetch again what a party was told of."""
+
+
+Uid = Annotated[str, typer.Argument(metavar="UID", help="Of the alert, as `alerts open` says.")]
+
+
+@on_kafka
+def list_open(settings: "Settings") -> None:
+    """List alerts that are not over, the newest last, as the newest 20,000 messages tell."""
+    import time
+
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from pipeline.alerttables import read_told
+
+    cases = list(read_told(settings).cases(time.time_ns() // 1_000_000))
+    table = Table("uid", "severity", "status", "rule", "about", "what", box=None)
+    for case in cases:
+        status = case.status.name.lower().replace("_", " ")
+        what = f"{case.title}, {len(case.devices)} devices" if case.is_incident else case.title
+        row = (case.uid, case.severity.value.lower(), status, case.analytic, str(case.scope), what)
+        table.add_row(*map(Text, row))
+    console = Console(emoji=False, markup=False, highlight=False)
+    console.print(table)
+    console.print(f"{len(cases)} alerts are not over")
+
+
+@on_kafka
+def ack(
+    settings: "Settings", uid: Uid, *, author: Author = "", comment: Comment = "", out: Out = None
+) -> None:
+    """Say that somebody has taken an alert up: it is in progress, and not repeated."""
+    with saying(settings, out) as authority:
+        authority.acknowledge(uid, author, comment)
+
+
+@on_kafka
+def resolve(
+    settings: "Settings", uid: Uid, *, author: Author = "", comment: Comment = "", out: Out = None
+) -> None:
+    """Say that an alert is over; what is heard of it afterwards opens it anew."""
+    with saying(settings, out) as authority:
+        authority.resolve(uid, author, comment)
 
 
 @on_kafka

@@ -16,6 +16,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "pipeline.cli.topics": ("topics",),
     "pipeline.cli.device": ("device",),
     "pipeline.cli.policy": ("policy",),
+    "pipeline.cli.entry": ("entry",),
     "pipeline.cli.evidence": ("prove", "verify"),
     "pipeline.cli.send": ("send",),
     "pipeline.cli.demo": ("demo",),
@@ -24,6 +25,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "pipeline.cli.log": ("log",),
     "pipeline.cli.party": ("party",),
     "pipeline.cli.alerts": ("alerts",),
+    "pipeline.cli.silence": ("silence",),
 }
 
 USAGE_ERROR = 2

@@ -10,6 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from pipeline.settings import Settings
+    from schemas.envelope import SignedEnvelope
 
 DataDir = Annotated[
     Path | None,
@@ -18,6 +19,12 @@ DataDir = Annotated[
 AuthorityKey = Annotated[
     Path | None, typer.Option("--key", help="An authority's key file.  [default: the local authority's]")
 ]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", help="Write the signed entry there instead, for further authorities to sign."),
+]
+Author = Annotated[str, typer.Option("--by", help="Who says so, for people.  [default: the user]")]
+Comment = Annotated[str, typer.Option("--comment", help="Why, for people.")]
 BootstrapServers = Annotated[
     str | None,
     typer.Option("--bootstrap-servers", help="An existing Kafka, HOST:PORT[,...].  [default: the local one]"),
@@ -90,6 +97,13 @@ def settings_from(
         raise UsageError(f"setting {name} (ATTESTREAM_{name.upper()}): {first['msg']}") from error
     except OSError as error:
         raise UsageError(f"{error.filename}: {error.strerror}") from error
+
+
+def keep(path: Path, envelope: "SignedEnvelope") -> None:
+    """Write a signed entry for `attestream entry`, and say who has signed it."""
+    path.write_bytes(envelope.encode())
+    names = ", ".join(signature.key_id for signature in envelope.signatures)
+    print(f"{path}: signed by {names}")
 
 
 @functools.cache

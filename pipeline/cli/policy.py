@@ -1,21 +1,18 @@
-"""`attestream policy check|test|publish|withdraw|sign|submit|list`: documents of policies, their topic."""
+"""`attestream policy check|test|publish|withdraw|list`: documents of policies, and their topic."""
 
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli.options import AuthorityKey, DataDir, on_kafka, settings_from
+from pipeline.cli.options import Out, keep, on_kafka
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from contextlib import closing
 
     from pipeline.policies import PolicyAuthority
     from pipeline.settings import Settings
     from processors.access.cedar import Document, PolicyBook
-    from schemas.envelope import SignedEnvelope
 
 DocumentFile = Annotated[
     str,
@@ -23,13 +20,6 @@ DocumentFile = Annotated[
         metavar="DOCUMENT",
         help="NAME.cedar, with NAME.cedarschema beside it; or `hospital`, which ships with attestream.",
     ),
-]
-EntryFile = Annotated[
-    Path, typer.Argument(metavar="ENTRY", exists=True, dir_okay=False, help="What --out wrote.")
-]
-Out = Annotated[
-    Path | None,
-    typer.Option("--out", help="Write the signed entry there instead, for further authorities to sign."),
 ]
 SHIPPED = "hospital"
 
@@ -43,8 +33,6 @@ def register(app: typer.Typer) -> None:
         (try_cases, "test"),
         (publish, "publish"),
         (withdraw, "withdraw"),
-        (sign, "sign"),
-        (submit, "submit"),
         (list_documents, "list"),
     ):
         policy.command(name=name)(function)
@@ -104,7 +92,7 @@ def publish(
     _compiled([found])
     with _authority(settings) as authority:
         if out is not None:
-            _keep(out, authority.sign(found.name, found.policies, found.schema))
+            keep(out, authority.sign(found.name, found.policies, found.schema))
             return
         version = authority.publish(found.name, found.policies, found.schema)
     print(f"{found.name} is in force, version {version}")
@@ -117,42 +105,10 @@ def withdraw(
     """End a document: what only it permits is permitted no more."""
     with _authority(settings) as authority:
         if out is not None:
-            _keep(out, authority.sign(name, None))
+            keep(out, authority.sign(name, None))
             return
         version = authority.withdraw(name)
     print(f"{name} is withdrawn, version {version}")
-
-
-def sign(
-    entry: EntryFile,
-    *,
-    data_dir: DataDir = None,
-    key: AuthorityKey = None,
-) -> None:
-    """Sign an entry as one more authority, and say what it would do; needs no Kafka."""
-    from pipeline.entries import countersign
-    from pipeline.trust import authority_identity
-    from schemas.envelope import PayloadKind
-
-    settings = settings_from(data_dir)
-    identity = authority_identity(settings, key)
-    with _blaming(entry):
-        envelope, what = countersign(
-            entry.read_bytes(), PayloadKind.POLICY_ENTRY, settings.log_name, identity
-        )
-    print(f"{what['action']} {what['subject']} version {what['version']}")
-    if what["policies"]:
-        # Whose text it is nobody knows yet: it must not paint over what the signer sees.
-        print("".join(c if c.isprintable() or c == "\n" else ascii(c) for c in what["policies"].rstrip()))
-    _keep(entry, envelope)
-
-
-@on_kafka
-def submit(settings: "Settings", entry: EntryFile) -> None:
-    """Put an entry into force that as many authorities have signed as the trust file demands."""
-    with _authority(settings) as authority, _blaming(entry):
-        name, version = authority.submit(entry.read_bytes())
-    print(f"{name}: version {version} is taken")
 
 
 @on_kafka
@@ -168,24 +124,6 @@ def list_documents(settings: "Settings") -> None:
                 print("  " + "; ".join([f"{effect} {policy}", *conditions.obligations()]))
     digest = table.book.digest.hex() if table.book else "none"
     print(f"policy digest {digest}, offset {table.offset}, {len(table.ignored)} entries ignored")
-
-
-@contextmanager
-def _blaming(entry: Path) -> "Iterator[None]":
-    """Name the file in what its bytes are refused for."""
-    from pipeline.settings import UsageError
-    from schemas.errors import FormatError
-
-    try:
-        yield
-    except FormatError as error:
-        raise UsageError(f"{entry}: {error}") from error
-
-
-def _keep(path: Path, envelope: "SignedEnvelope") -> None:
-    path.write_bytes(envelope.encode())
-    names = ", ".join(signature.key_id for signature in envelope.signatures)
-    print(f"{path}: signed by {names}")
 
 
 def _read(document: str, name: str = "") -> "Document":

@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,13 +17,17 @@ import pytest
 from confluent_kafka import Producer
 
 from pipeline import kafka as clients
-from pipeline.correlate import ASSIGNMENT_TIMEOUT_S, CorrelateWorker
+from pipeline.alerttables import Tables
+from pipeline.controls import ControlAuthority, Wanted
+from pipeline.correlate import ASSIGNMENT_TIMEOUT_S, CorrelateWorker, config_of
 from pipeline.faust_app import make_app
 from pipeline.local.kafka import Broker
 from pipeline.local.kafka import start as start_broker
 from pipeline.local.process import stop as stop_broker
 from pipeline.settings import Settings
 from pipeline.topics import ALERTS, FINDINGS, INTEGRITY, REJECTED
+from pipeline.trust import init_local, trust_path
+from processors.covers import places
 from processors.ocsf import Reporter
 from schemas.records import EvidenceRef, Finding, FindingStatus, Severity
 from tests.kit.deployment import Deployment, make_deployment, read_topic, wait_for
@@ -68,11 +74,13 @@ def distinct(settings: Settings) -> dict[str, dict[str, Any]]:
     return {each["metadata"]["uid"]: each for each in alerts(settings)}
 
 
-def finding(number: int, status: FindingStatus = FindingStatus.OPENED, rule: str = "bounds") -> Finding:
+def finding(
+    number: int, status: FindingStatus = FindingStatus.OPENED, rule: str = "bounds", device: str = ""
+) -> Finding:
     return Finding(
         rule,
         Severity.HIGH,
-        f"did:key:device-{number}",
+        device or f"did:key:device-{number}",
         time.time_ns() // 1000,
         "HR is outside 15 to 300 bpm",
         (EvidenceRef("device.telemetry.raw", 0, number),),
@@ -110,25 +118,36 @@ def publish_rejections(
     assert deployment.producer.flush(30) == 0
 
 
+def covered(settings: Settings) -> Counter[str]:
+    """How many distinct messages tell of each record."""
+    places_told: Counter[str] = Counter()
+    for each in distinct(settings).values():
+        places_told.update(places(each["unmapped"].get("covers", {})))
+    return places_told
+
+
 def test_findings_and_rejections_become_alerts(log: Deployment) -> None:
     settings = log.settings
     publish_findings(log, [1])
-    publish_rejections(log, range(500))
+    publish_rejections(log, range(400))
     log.publish(REJECTED, b"x", None, 1, [("reason", b"no such reason")])
     log.publish(FINDINGS, b"x", b"\xff not a finding", 1)
     log.publish(FINDINGS, b"x", None, 1)
     with correlating(settings) as process:
-        wait_for(lambda: len(alerts(settings)) >= 2, "the first of each is told at once")
+        wait_for(lambda: len(covered(settings)) == 401, "all that came at once is told")
         publish_findings(log, [2])
-        wait_for(lambda: sum(each["count"] for each in alerts(settings)) == 502, "the rest is counted")
-        found = {each["device"]["uid"]: each for each in alerts(settings)}
+        publish_rejections(log, range(400, 500))
+        wait_for(lambda: len(covered(settings)) == 402, "a new device is told")
         process.send_signal(signal.SIGTERM)
         asked = time.monotonic()
         assert process.wait(15) == 0
         assert time.monotonic() - asked < 10
+    assert set(covered(settings).values()) == {1}
+    assert len(covered(settings)) == 502, "what was added is told before the stage leaves"
+    found = {each["device"]["uid"]: each for each in alerts(settings)}
     assert set(found) == {"did:key:device-1", "did:key:device-2", "did:key:victim"}
     assert found["did:key:device-1"]["finding_info"]["uid"] == finding(1).id.hex()
-    assert len(alerts(settings)) == 4, "two findings, the first rejection and the report of 499 more"
+    assert len({each["finding_info"]["uid"] for each in alerts(settings)}) == 3
     assert health(settings)["state"] == "stopped"
     first = read_topic(settings, ALERTS)[0]
     headers = dict(first.headers)
@@ -136,6 +155,52 @@ def test_findings_and_rejections_become_alerts(log: Deployment) -> None:
     assert len(headers["ce_salt"] or b"") == 32
     assert first.key == json.loads(first.value or b"")["finding_info"]["uid"].encode()
     assert settings.log_name.encode() in (headers["ce_source"] or b"")
+
+
+def test_devices_of_a_ward_are_one_incident_that_goes_on_after_a_kill(log: Deployment) -> None:
+    settings = log.settings
+    devices = [log.enroll(ward="icu-1").did for _ in range(7)]
+
+    def report(number: int, status: FindingStatus) -> None:
+        found = finding(number, status, "silence", devices[number])
+        log.publish(FINDINGS, found.device_id.encode(), found.encode(os.urandom(16)), number % 2)
+
+    for number in range(6):
+        report(number, FindingStatus.OPENED)
+    with correlating(settings) as process:
+        (made,) = wait_for(lambda: alerts(settings), "the incident is told")
+        process.kill()
+        process.wait(10)
+    assert made["unmapped"]["incident"] is True
+    assert made["unmapped"]["devices"] == 6
+    assert {each["uid"] for each in made["resources"]} == set(devices[:6])
+    report(6, FindingStatus.OPENED)
+    for number in range(7):
+        report(number, FindingStatus.CLEARED)
+    with correlating(settings):
+        wait_for(lambda: alerts(settings)[-1]["activity_name"] == "Close", "the incident ends")
+    assert {each["finding_info"]["uid"] for each in alerts(settings)} == {made["finding_info"]["uid"]}
+    assert set(covered(settings).values()) == {1}
+    assert len(covered(settings)) == 14
+
+
+def test_a_silence_that_an_authority_signed_holds_alerts_back(log: Deployment) -> None:
+    settings = log.settings
+    people = ControlAuthority(settings)
+    with correlating(settings):
+        wanted = Wanted(600, Severity.HIGH, {"rules": ["rejected.bad_signature"]})
+        people.silence("known-work", wanted, "Ida", "new gateways")
+        wait_for(lambda: alerts(settings), "the silence is told")
+        publish_rejections(log, range(5))
+        wait_for(lambda: len(covered(settings)) == 6, "what is held back stands in the log")
+        people.unsilence("known-work", "Ida", "done")
+        wait_for(lambda: len(alerts(settings)) == 3, "its end is told")
+    people.close()
+    begun, held_back, over = alerts(settings)
+    assert (held_back["status"], held_back["count"]) == ("Suppressed", 5)
+    assert held_back["unmapped"]["suppressed_by"] == begun["finding_info"]["uid"]
+    assert over["finding_info"]["uid"] == begun["finding_info"]["uid"]
+    assert over["unmapped"]["suppressed"] == {"rejected.bad_signature": 5}
 
 
 def test_findings_of_the_monitor_become_alerts(log: Deployment) -> None:
@@ -166,12 +231,13 @@ def test_aborted_records_are_never_told(log: Deployment) -> None:
         assert [each["device"]["uid"] for each in told] == ["did:key:device-2"]
 
 
-def test_kill_9_loses_no_alert_and_repeats_carry_the_same_id(log: Deployment) -> None:
+def test_kill_9_loses_no_alert_and_tells_none_twice(log: Deployment) -> None:
     settings = log.settings
     publish_rejections(log, range(300))
     with correlating(settings) as process:
-        wait_for(lambda: alerts(settings), "the first is told")
-        process.kill()  # 299 are folded and not told
+        wait_for(lambda: alerts(settings), "the first are told")
+        publish_rejections(log, range(300, 400))  # wait for their group's interval
+        process.kill()
         process.wait(10)
     publish_findings(log, range(10))
     with correlating(settings) as process:
@@ -180,15 +246,10 @@ def test_kill_9_loses_no_alert_and_repeats_carry_the_same_id(log: Deployment) ->
         process.wait(10)
     publish_findings(log, range(10, 20))
     with correlating(settings):
-
-        def complete() -> bool:
-            found = distinct(settings).values()
-            rejections = sum(e["count"] for e in found if e["device"]["uid"] == "did:key:victim")
-            return rejections == 300 and len(found) == 22
-
-        wait_for(complete, "every rejection is counted, every finding told")
+        wait_for(lambda: len(covered(settings)) == 420, "every record is told")
+    assert set(covered(settings).values()) == {1}
     victims = {e["finding_info"]["uid"] for e in alerts(settings) if e["device"]["uid"] == "did:key:victim"}
-    assert len(victims) <= 2, "one alert, or two where its window ended"
+    assert len(victims) == 1
 
 
 def test_a_restart_does_not_tell_again_what_was_acknowledged(log: Deployment) -> None:
@@ -204,27 +265,42 @@ def test_a_restart_does_not_tell_again_what_was_acknowledged(log: Deployment) ->
     assert len(alerts(settings)) == 5
 
 
-def test_workers_that_come_and_go_lose_no_count(log: Deployment) -> None:
+def test_a_second_worker_stands_by_and_takes_over(log: Deployment) -> None:
     settings = log.settings
     with correlating(settings) as first:
-        wait_for(lambda: health(settings).get("state") == "running", "the first worker has partitions")
-        publish_rejections(log, range(200))
-        publish_findings(log, range(6))
-        with correlating(settings, 1) as second:
-            wait_for(lambda: health(settings, "correlate-1").get("state") == "running", "a second one joins")
-            publish_rejections(log, range(200, 300))
-            second.terminate()
-            assert second.wait(15) == 0
-        publish_findings(log, range(6, 12))
+        wait_for(lambda: "partitions" in health(settings).get("detail", ""), "the first has partitions")
+        with correlating(settings, 1):
+            wait_for(lambda: "correlate" in health(settings, "correlate-1").get("detail", ""), "one joins")
+            publish_rejections(log, range(200))
+            wait_for(lambda: len(covered(settings)) == 200, "one of them tells")
+            details = [health(settings, name)["detail"] for name in ("correlate", "correlate-1")]
+            assert sum("another worker correlates" in each for each in details) == 1
+            first.terminate()
+            assert first.wait(15) == 0
+            publish_findings(log, range(6))
+            wait_for(lambda: len(covered(settings)) == 206, "the other takes over")
+    assert len(distinct(settings)) == 7
 
-        def complete() -> bool:
-            found = distinct(settings).values()
-            counted = sum(e["count"] for e in found if e["device"]["uid"] == "did:key:victim")
-            told = {e["device"]["uid"] for e in found} - {"did:key:victim"}
-            return counted >= 300 and len(told) == 12
 
-        wait_for(complete, "every rejection is counted, every finding told")
-        assert first.poll() is None
+def test_a_worker_elsewhere_takes_over_and_the_one_that_slept_tells_nothing_twice(
+    log: Deployment, tmp_path: Path
+) -> None:
+    settings = log.settings
+    elsewhere = settings.model_copy(update={"data_dir": tmp_path / "elsewhere"})
+    elsewhere.data_dir.mkdir()
+    shutil.copy(trust_path(settings), elsewhere.data_dir)
+    publish_rejections(log, range(50))
+    with correlating(settings) as first:
+        wait_for(lambda: alerts(settings), "the first worker tells")
+        publish_rejections(log, range(50, 100))
+        first.send_signal(signal.SIGSTOP)
+        with correlating(elsewhere):
+            publish_findings(log, range(6))
+            wait_for(lambda: len(covered(settings)) == 106, "the second worker tells the rest")
+            first.send_signal(signal.SIGCONT)
+            publish_findings(log, range(6, 12))
+            wait_for(lambda: len(covered(settings)) == 112, "and goes on")
+    assert len({e["finding_info"]["uid"] for e in alerts(settings)}) == 13
 
 
 def test_kill_9_of_the_broker(tmp_path: Path) -> None:
@@ -243,9 +319,7 @@ def test_kill_9_of_the_broker(tmp_path: Path) -> None:
                 running.wait(10)
                 running = start_broker(broker)
                 publish_findings(log, [2])
-                wait_for(
-                    lambda: sum(e["count"] for e in distinct(log.settings).values()) >= 52, "alerts after"
-                )
+                wait_for(lambda: len(covered(log.settings)) == 52, "alerts after")
                 assert process.poll() is None, "the stage outlives its broker"
                 process.terminate()
                 assert process.wait(15) == 0
@@ -257,7 +331,10 @@ def test_kill_9_of_the_broker(tmp_path: Path) -> None:
 def test_losing_partitions_is_no_reason_to_end(tmp_path: Path) -> None:
     """A rebalance takes everything away for a moment, and may give nothing back to one worker of many."""
     settings = Settings(data_dir=tmp_path, log_name="calm.example", bootstrap_servers="127.0.0.1:1")
-    worker = CorrelateWorker(make_app(settings, "correlate", 0), Reporter(settings.log_name, "0"))
+    init_local(settings)
+    tables = Tables(settings)
+    reporter = Reporter(settings.log_name, "0")
+    worker = CorrelateWorker(make_app(settings, "correlate", 0), reporter, tables, config_of(settings))
     assert worker.waits_s > 0
     worker._on_assigned(worker.app, {("alerts", 0)}, signal=None)
     assert worker.waits_s == 0
@@ -267,3 +344,4 @@ def test_losing_partitions_is_no_reason_to_end(tmp_path: Path) -> None:
     worker._on_assigned(worker.app, set(), signal=None)
     assert worker.waits_s == 0
     assert not worker.is_ready, "nobody has answered"
+    tables.close()

@@ -35,13 +35,15 @@ def second_key(deployment: Deployment, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture
 def say(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> Say:
-    """`attestream policy …` on this deployment; returns what it prints, with the error where it fails."""
+    """`attestream policy …`, or of another group; returns what it prints, with the error where it fails."""
     settings = deployment.settings
     for name in ("data_dir", "log_name", "bootstrap_servers", "partitions"):
         monkeypatch.setenv(f"ATTESTREAM_{name.upper()}", str(getattr(settings, name)))
 
     def said(*words: object, code: int = 0) -> str:
-        result = CliRunner().invoke(build("policy"), ["policy", *map(str, words)])
+        first, *rest = map(str, words)
+        group = first.split() if " " in first else ["policy", first]
+        result = CliRunner().invoke(build(group[0]), [*group, *rest])
         assert result.exit_code == code, (result.output, result.exception)
         return result.output + str(result.exception or "")
 
@@ -74,20 +76,20 @@ def test_one_signature_is_not_enough_and_two_are(
     document, entry = written(tmp_path / "night.cedar", HOSPITAL), tmp_path / "night.entry"
     assert "signed by authority-1" in say("publish", document, "--out", entry)
     high = clients.end_offsets(clients.admin(deployment.settings), [(POLICIES, 0)])
-    assert "1 authorities signed, 2 must" in say("submit", entry, code=1)
+    assert "1 authorities signed, 2 must" in say("entry submit", entry, code=1)
     assert clients.end_offsets(clients.admin(deployment.settings), [(POLICIES, 0)]) == high
-    shown = say("sign", entry, "--key", second_key)
+    shown = say("entry sign", entry, "--key", second_key)
     assert "PUBLISH night version 1" in shown
     assert '@id("ward-care")' in shown
     assert "signed by authority-1, authority-2" in shown
-    say("sign", entry, "--key", second_key)  # twice is once
+    say("entry sign", entry, "--key", second_key)  # twice is once
     assert len(decode_envelope(entry.read_bytes()).signatures) == 2
-    assert "night: version 1 is taken" in say("submit", entry)
+    assert "night: version 1 is taken" in say("entry submit", entry)
     assert published() == ["night"]
-    assert "is taken already" in say("submit", entry, code=1)
+    assert "is taken already" in say("entry submit", entry, code=1)
     assert "signed by authority-1" in say("withdraw", "night", "--out", entry)
-    say("sign", entry, "--key", second_key)
-    assert "night: version 2 is taken" in say("submit", entry)
+    say("entry sign", entry, "--key", second_key)
+    assert "night: version 2 is taken" in say("entry submit", entry)
     assert published() == []
 
 
@@ -99,18 +101,19 @@ def test_a_stranger_does_not_sign_and_bytes_that_are_no_entry_are_named(
     document = written(tmp_path / "day.cedar", '@id("none") forbid (principal, action, resource);')
     say("publish", document, "--out", entry)
     before = entry.read_bytes()
-    assert "is not an authority" in say("sign", entry, "--key", stranger, code=1)
+    assert "is not an authority" in say("entry sign", entry, "--key", stranger, code=1)
     assert entry.read_bytes() == before
     for broken in (b"", before[:-1], before + b"x", b"\xc3\x01" + bytes(100)):
         entry.write_bytes(broken)
-        assert str(entry) in say("sign", entry, code=1)
-        assert str(entry) in say("submit", entry, code=1)
+        assert str(entry) in say("entry sign", entry, code=1)
+        assert str(entry) in say("entry submit", entry, code=1)
+        assert str(entry) in say("entry show", entry, code=1)
 
 
 def test_what_a_signer_sees_cannot_be_painted_over(second_key: Path, say: Say, tmp_path: Path) -> None:
     text = '// \x1b[2J\n@id("none") forbid (principal, action, resource);'
     document, entry = written(tmp_path / "red.cedar", text), tmp_path / "red.entry"
     say("publish", document, "--out", entry)
-    shown = say("sign", entry)
+    shown = say("entry sign", entry)
     assert "\x1b" not in shown
     assert "forbid" in shown
