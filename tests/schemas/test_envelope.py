@@ -63,7 +63,7 @@ def test_payload_type_names_record_and_audience() -> None:
     prefix, suffix = "application/vnd.attestream.", "+avro; audience=ward.example"
     assert [payload_type(kind, "ward.example") for kind in PayloadKind] == [
         f"{prefix}{name}{suffix}"
-        for name in ("telemetry", "access", "lifecycle", "registry-entry", "policy-entry")
+        for name in ("telemetry", "access", "lifecycle", "registry-entry", "policy-entry", "alert-control")
     ]
 
 
