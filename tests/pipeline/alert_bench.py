@@ -112,7 +112,7 @@ class Flood:
                 evidence,
                 cause=str(number),
             )
-            value, headers, topic = found.encode(os.urandom(16)), None, topics.FINDINGS
+            value, topic = found.encode(os.urandom(16)), topics.FINDINGS
         else:
             source = b"device.telemetry.raw/0/%d" % number
             headers = [("reason", b"bad_signature"), ("source", source), ("device", device.encode())]
