@@ -1,4 +1,4 @@
-"""Which findings and rejections are worth a human, how bad they are, and which ATT&CK technique they show.
+"""Which findings, rejections and denials are worth a human, how bad they are, and what they show of ATT&CK.
 
 Technique ids are of MITRE ATT&CK 19.2: enterprise, and ICS for what happens to a device's reports. Only
 techniques that the evidence itself shows are named; a malformed record proves no technique.
@@ -7,6 +7,7 @@ techniques that the evidence itself shows are named; a malformed record proves n
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from schemas.decisions import DecisionReason
 from schemas.reasons import Reason
 from schemas.records import Severity
 
@@ -63,6 +64,15 @@ class AlertRule:
 @dataclass(frozen=True, slots=True)
 class RejectionRule:
     """How rejections for a reason are told."""
+
+    title: str
+    severity: Severity
+    techniques: tuple[Technique, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DenialRule:
+    """How denials for a reason are told."""
 
     title: str
     severity: Severity
@@ -141,3 +151,34 @@ REJECTION_RULES = MappingProxyType(
 )
 UNALERTED = frozenset({Reason.EQUIVOCATION, Reason.EMPTY, Reason.LATE})
 """Told elsewhere (equivocation is a finding too) or normal: kept in `device.rejected` and counted there."""
+
+DENIAL_RULES = MappingProxyType(
+    {
+        # Everyday: somebody of another ward, out of shift, or without the second signature.
+        DecisionReason.NO_PERMIT: DenialRule("No policy permits the access", Severity.INFORMATIONAL),
+        DecisionReason.APPROVALS_MISSING: DenialRule("Access needs approvals", Severity.INFORMATIONAL),
+        DecisionReason.FORBIDDEN: DenialRule("A policy forbids the access", Severity.LOW),
+        DecisionReason.INVALID_REQUEST: DenialRule("Access was asked for in unknown words", Severity.LOW),
+        DecisionReason.UNKNOWN_KIND: DenialRule("Person of an unknown kind asks for access", Severity.LOW),
+        DecisionReason.UNKNOWN_SUBJECT: DenialRule("Unregistered person asks for access", Severity.MEDIUM),
+        DecisionReason.SESSION_OF_ANOTHER: DenialRule("Session of another person in use", Severity.MEDIUM),
+        # A person or a device gets no access any more until somebody mends it.
+        DecisionReason.BAD_ATTRIBUTE: DenialRule("Attribute in the registry cannot be read", Severity.MEDIUM),
+        DecisionReason.TOO_MANY_PERMITS: DenialRule("Device has no room for more permits", Severity.MEDIUM),
+        DecisionReason.SUBJECT_ENDED: DenialRule(
+            "Person or credential out of use asks for access", Severity.HIGH, (_VALID_ACCOUNTS,)
+        ),
+        DecisionReason.DEVICE_ENDED: DenialRule(
+            "Device or key out of use asks for access", Severity.HIGH, (_VALID_ACCOUNTS,)
+        ),
+        # Everybody is denied, the rightful too.
+        DecisionReason.NO_POLICY: DenialRule("No access policy is in force", Severity.HIGH),
+        DecisionReason.POLICY_ERROR: DenialRule("Access policy cannot be evaluated", Severity.HIGH),
+        DecisionReason.STALE_REGISTRY: DenialRule("Access is denied: registry is stale", Severity.HIGH),
+        DecisionReason.STALE_POLICY: DenialRule("Access is denied: policies are stale", Severity.HIGH),
+    }
+)
+REVOCATION = DenialRule("Live permit was taken away", Severity.MEDIUM)
+"""Whatever the reason: somebody at a device loses it, because a key, a person or a policy was changed."""
+UNTOLD_DENIALS = frozenset({DecisionReason.FAILED_AT_DEVICE, DecisionReason.EXPIRED})
+"""Told by the detector of repeated failures, and normal."""

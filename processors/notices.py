@@ -1,20 +1,33 @@
-"""What the correlator reads: records of `device.findings` and `device.rejected`, as notices.
+"""What the correlator reads: records of `device.findings`, `device.rejected`, `access.decisions`, as notices.
 
 A notice holds what an alert may say, nothing of the rejected bytes, and no measured value.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import islice
 
-from processors.alert_rules import DEVICE_WIDE_ACCESS, FINDING_RULES, AlertRule
+from blake3 import blake3
+
+from processors.alert_rules import (
+    DENIAL_RULES,
+    DEVICE_WIDE_ACCESS,
+    FINDING_RULES,
+    REVOCATION,
+    UNTOLD_DENIALS,
+    AlertRule,
+    DenialRule,
+)
 from processors.model import RawRecord
-from processors.ocsf import Activity
+from processors.ocsf import AccessFacts, Activity
+from schemas.decisions import Decision, DecisionKind, DecisionReason, Effect, decode_decision
 from schemas.errors import FormatError
 from schemas.reasons import Reason
 from schemas.records import EvidenceRef, FindingStatus, Severity, decode_finding
 
 MAX_SHOWN_EVIDENCE = 20
 _MAX_TEXT = 512
+_MAX_LISTED = 50
 _ACTIVITY = {
     FindingStatus.OPENED: Activity.CREATE,
     FindingStatus.UPDATED: Activity.UPDATE,
@@ -57,6 +70,26 @@ class RejectionNotice:
     time_ms: int
     evidence: tuple[EvidenceRef, ...]
     ward: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DenialNotice:
+    """One record of `access.decisions` that denies; `time_ms` is broker time. Texts and lists are cut."""
+
+    position: str
+    name: str
+    """`denied.<reason>`; `revoked.<reason>` where a live permit ended."""
+    rule: DenialRule
+    reason: DecisionReason
+    device_id: str
+    subject: str
+    time_ms: int
+    message: str
+    evidence: tuple[EvidenceRef, ...]
+    """The decision, and the request that it answers."""
+    access: AccessFacts
+    ward: str = ""
+    """Of the device, as the registry has it; the caller knows."""
 
 
 Notice = FindingNotice | RejectionNotice
@@ -104,6 +137,59 @@ def read_rejection(record: RawRecord) -> RejectionNotice:
         record.append_ms,
         (evidence,),
     )
+
+
+def read_denial(record: RawRecord) -> DenialNotice | None:
+    """Read a record of `access.decisions`; raises FormatError.
+
+    None for a permit, a permit's end by time, and what the device itself says that it denied: of that the
+    detector of repeated failures tells.
+    """
+    found = _cut(decode_decision(record.value or b""))
+    if found.effect is Effect.PERMIT or found.kind is DecisionKind.EXPIRY or found.reason in UNTOLD_DENIALS:
+        return None
+    is_revocation = found.kind is DecisionKind.REVOCATION
+    rule = DENIAL_RULES.get(found.reason)
+    if rule is None:
+        message = f"{_position(record)} denies for a reason that permits: {found.reason.value}"
+        raise NoticeError(message)
+    rule = REVOCATION if is_revocation else rule
+    reference = record.reference(blake3(record.value or b"").digest())
+    what = " ".join(each for each in (found.action, found.resource) if each)
+    return DenialNotice(
+        position=_position(record),
+        name=f"{'revoked' if is_revocation else 'denied'}.{found.reason.value}",
+        rule=rule,
+        reason=found.reason,
+        device_id=found.device_id,
+        subject=found.subject,
+        time_ms=found.time_us // 1000,
+        message=f"{rule.title}: {what} by {found.subject}: {found.detail}",
+        evidence=(reference, found.request),
+        access=AccessFacts(found, reference),
+    )
+
+
+def _cut(found: Decision) -> Decision:
+    """Bound what a request says: an alert that no broker takes would be tried for ever."""
+    return replace(
+        found,
+        detail=found.detail[:_MAX_TEXT],
+        device_id=found.device_id[:_MAX_TEXT],
+        subject=found.subject[:_MAX_TEXT],
+        action=found.action[:_MAX_TEXT],
+        resource=found.resource[:_MAX_TEXT],
+        purpose=found.purpose[:_MAX_TEXT],
+        session=found.session[:_MAX_TEXT],
+        policies=_few(found.policies),
+        obligations=_few(found.obligations),
+        approvals=_few(found.approvals),
+        attributes=dict(zip(_few(found.attributes.keys()), _few(found.attributes.values()), strict=True)),
+    )
+
+
+def _few(texts: Iterable[str]) -> tuple[str, ...]:
+    return tuple(each[:_MAX_TEXT] for each in islice(texts, _MAX_LISTED))
 
 
 def _position(record: RawRecord) -> str:

@@ -1,18 +1,18 @@
 """ROUTE: which party is told of which alert, each once and under a gapless number of the party's own.
 
 An alert's id here is that of its message (`ce_id`): a finding's Create, Update and Close are three messages
-of one `finding_info.uid`, and all are told. The last `REMEMBERED` ids are kept, far more than the correlator
+of one cause, and all are told. The last `REMEMBERED` ids are kept, far more than the correlator
 can hold without having acknowledged them, so whatever it publishes again after a crash is known again.
 """
 
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from blake3 import blake3
 
 from processors.model import RawRecord
+from processors.ocsf import reading
 from schemas.errors import FormatError
 from schemas.parties import Parties, Party
 from schemas.records import Severity
@@ -203,10 +203,10 @@ def read_alert(record: RawRecord) -> AlertFacts:
             # OCSF has fatal (6) above critical; what is unknown (0) or other (99) is never held back.
             severity=_SEVERITIES.get(int(found["severity_id"]), Severity.CRITICAL),
             class_uid=int(found["class_uid"]),
-            rule=_text(_inner(found, "finding_info", "analytic"), "uid"),
+            rule=reading.rule(found)[:_MAX_SHOWN],
             devices=_devices(found),
-            ward=_text(_inner(found, "unmapped"), "ward"),
-            is_suppressed=bool(_text(_inner(found, "unmapped"), "suppressed_by")),
+            ward=reading.text(found, "unmapped", "ward")[:_MAX_SHOWN],
+            is_suppressed=bool(reading.text(found, "unmapped", "suppressed_by")),
         )
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise AlertError(f"{place} is no alert of ours: {error!r}"[:_MAX_SHOWN]) from error
@@ -216,21 +216,7 @@ def read_alert(record: RawRecord) -> AlertFacts:
 
 
 def _devices(found: Mapping[str, Any]) -> tuple[str, ...]:
-    own = _text(_inner(found, "device"), "uid")
     named = found.get("resources")
-    named = named if isinstance(named, list) else []
-    listed = (
-        [_text(each, "uid") for each in named if isinstance(each, dict)] if isinstance(named, list) else []
-    )
-    return tuple(filter(None, dict.fromkeys([own, *listed])))
-
-
-def _inner(found: Any, *names: str) -> Mapping[str, Any]:
-    for name in names:
-        found = found.get(name, {}) if isinstance(found, dict) else {}
-    return found if isinstance(found, dict) else {}
-
-
-def _text(found: Mapping[str, Any], name: str) -> str:
-    value = found.get(name, "")
-    return value[:_MAX_SHOWN] if isinstance(value, str) else ""
+    listed = [each.get("uid") for each in named if isinstance(each, dict)] if isinstance(named, list) else []
+    own = reading.text(found, "device", "uid")
+    return tuple(each[:_MAX_SHOWN] for each in dict.fromkeys([own, *listed]) if each and isinstance(each, str))

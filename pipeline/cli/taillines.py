@@ -13,6 +13,7 @@ from pipeline.topics import ALERTS, ANCHORS, CHECKPOINTS, EVENTS, FINDINGS, INTE
 from processors.alert_rules import REJECTION_RULES
 from processors.model import RawRecord
 from processors.notices import read_rejection
+from processors.ocsf import Activity, reading
 from schemas.checkpoint import parse_checkpoint
 from schemas.codec import CODEC
 from schemas.envelope import PayloadKind, decode_envelope
@@ -34,6 +35,7 @@ TOPIC_OF = {
 UNREADABLE = "unreadable"
 _NORMAL = Severity.INFORMATIONAL.value.lower()
 _MAX_SHOWN = 240
+_VERBS = {Activity.UPDATE: "again: ", Activity.CLOSE: "over: "}
 # Whatever reading a stranger's bytes can raise; a JSON of a thousand brackets exceeds the stack.
 _UNREADABLE_BECAUSE = (FormatError, LookupError, TypeError, ValueError, AttributeError, RecursionError)
 
@@ -84,17 +86,16 @@ def printable(text: str) -> str:
 
 def _alert(record: RawRecord) -> Line:
     found = json.loads(record.value or b"")
-    verb = {"Create": "", "Update": "again: ", "Close": "over: "}.get(found["activity_name"], "")
-    attacks = [
-        (each.get("sub_technique") or each.get("technique") or {}).get("uid", "")
-        for each in found["finding_info"].get("attacks", [])
-    ]
+    activity = reading.activity(found)
+    verb = _VERBS.get(activity, "") if activity else ""
+    attacks = reading.techniques(found)
     what = f"{verb}{found['message']}"
     if found.get("count", 1) > 1:
         what += f" ({found['count']} records)"
     if attacks:
         what += f" [{', '.join(attacks)}]"
-    return Line(str(found["severity"]).lower(), what, str(found.get("device", {}).get("uid", "")))
+    who = [each for each in (reading.text(found, "device", "uid"), reading.user(found)) if each]
+    return Line(str(found["severity"]).lower(), what, ", ".join(who))
 
 
 def _finding(record: RawRecord) -> Line:

@@ -12,11 +12,11 @@ from typing import Any
 from pipeline.deliver.delivery import Delivery, rfc3339
 from pipeline.deliver.targets import HttpTarget
 from pipeline.parties import secret_of
+from processors.ocsf import Activity, reading
 from schemas.partyoutputs import Output
 
 ALERTS_PATH = "/api/v2/alerts"
 HOLD_S = 4 * 3600
-CLOSE = 3  # OCSF activity_id of a finding
 
 
 class AlertmanagerSink:
@@ -34,7 +34,7 @@ class AlertmanagerSink:
         if self._output.secret is not None:
             headers["Authorization"] = f"Bearer {secret_of(self._output.secret)}"
         # Of one finding the last message counts: in one request they would be put in any order.
-        newest = {each.inner("finding_info", "uid") or each.id: each for each in deliveries}
+        newest = {reading.cause(each.alert) or each.id: each for each in deliveries}
         body = json.dumps([self._alert(each) for each in newest.values()])
         await self._target.post(self._url, body.encode(), headers)
 
@@ -45,18 +45,18 @@ class AlertmanagerSink:
     def _alert(self, delivery: Delivery) -> dict[str, Any]:
         start_ms = delivery.alert.get("start_time")
         starts = min(start_ms, delivery.time_ms) if isinstance(start_ms, int) else delivery.time_ms
-        is_closed = delivery.alert.get("activity_id") == CLOSE
+        is_closed = reading.activity(delivery.alert) is Activity.CLOSE
         ends = max(delivery.time_ms, starts + 1) if is_closed else round((time.time() + HOLD_S) * 1000)
         labels = {
-            "alertname": delivery.inner("finding_info", "analytic", "uid") or "attestream",
+            "alertname": reading.rule(delivery.alert) or "attestream",
             "severity": delivery.severity,
-            "finding": delivery.inner("finding_info", "uid") or delivery.id,
-            "device": delivery.inner("device", "uid"),
+            "finding": reading.cause(delivery.alert) or delivery.id,
+            "device": reading.text(delivery.alert, "device", "uid"),
             "log": self._log_name,
         }
         annotations = {
-            "summary": delivery.inner("finding_info", "title"),
-            "description": delivery.inner("message"),
+            "summary": reading.title(delivery.alert),
+            "description": reading.text(delivery.alert, "message"),
             "id": delivery.id,
             "sequence": str(delivery.sequence),
             "place": delivery.place,

@@ -48,7 +48,7 @@ class Delivery:
     place: str
     """Where it stands in the sealed topic: `attestream prove` takes it."""
     alert: dict[str, Any] = field(repr=False)
-    """The OCSF finding."""
+    """The OCSF event."""
     record: RawRecord = field(repr=False)
 
     @cached_property
@@ -91,13 +91,6 @@ class Delivery:
     def body(self) -> str:
         """The document as JSON."""
         return json.dumps(self.document, sort_keys=True, separators=(",", ":"))
-
-    def inner(self, *names: str) -> str:
-        """Return a text within the finding; empty where there is none."""
-        found: Any = self.alert
-        for name in names:
-            found = found.get(name) if isinstance(found, dict) else None
-        return found if isinstance(found, str) else ""
 
 
 def read_delivery(record: RawRecord) -> Delivery:

@@ -1,4 +1,4 @@
-"""Syslog (RFC 5424) over TLS (RFC 5425): one message an alert, the OCSF finding as its text.
+"""Syslog (RFC 5424) over TLS (RFC 5425): one message an alert, the OCSF event as its text.
 
 Syslog has no acknowledgement. An alert counts as delivered when the receiver's TCP has acknowledged its bytes
 (asked of the kernel, where it tells). What was sent in the `RESEND_S` before a connection broke is sent again
@@ -17,6 +17,7 @@ from contextlib import suppress
 
 from pipeline.deliver.delivery import Delivery, DeliveryError, rfc3339
 from pipeline.deliver.targets import CONNECT_S, TIMEOUT_S, resolve, tls_context
+from processors.ocsf import reading
 from schemas.partyoutputs import Output
 
 RESEND_S = 5.0
@@ -37,7 +38,7 @@ def message_of(delivery: Delivery, log_name: str, sd_id: str) -> bytes:
         "party": delivery.party,
         "sequence": str(delivery.sequence),
         "place": delivery.place,
-        "rule": delivery.inner("finding_info", "analytic", "uid"),
+        "rule": reading.rule(delivery.alert),
     }
     told = "".join(f' {name}="{_escaped(value)}"' for name, value in parameters.items())
     head = f"<{priority}>1 {rfc3339(delivery.time_ms)} {host} attestream - alert [{sd_id}{told}] "

@@ -20,7 +20,9 @@ from pipeline.topics import ALERTS, CHECKPOINTS, EVENTS, FINDINGS, REGISTRY, REJ
 from processors.alert_rules import FINDING_RULES
 from processors.model import RawRecord
 from processors.ocsf import Activity, Alert, Reporter, encode, headers
+from schemas.decisions import DecisionReason
 from schemas.records import EvidenceRef, Finding, FindingStatus, Severity
+from tests.kit.denials import DEVICE, NURSE, REPORTER, denial, denial_alert
 from tests.kit.deployment import Deployment
 
 pytestmark = pytest.mark.timeout(120)
@@ -73,6 +75,16 @@ def test_an_alert_says_how_bad_what_and_who() -> None:
     assert line.severity == "high"
     assert line.what == "HR is outside 15 to 300 bpm (3 records) [T1692.002]"
     assert line.who == "did:key:a"
+
+
+def test_a_denial_says_what_was_asked_for_by_whom() -> None:
+    found = denial_alert(denial(DecisionReason.SUBJECT_ENDED))
+    line = line_of(record(ALERTS, encode(found, REPORTER)))
+    assert line.severity == "high"
+    assert line.what == f"{found.message} [T1078]"
+    assert line.who == f"{DEVICE}, {NURSE}"
+    over = denial_alert(denial(), activity=Activity.CLOSE)
+    assert line_of(record(ALERTS, encode(over, REPORTER))).what == f"over: {over.message}"
 
 
 def test_a_finding_and_its_end() -> None:

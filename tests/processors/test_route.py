@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from processors.model import RawRecord
+from processors.ocsf import encode
 from processors.route import AlertError, Router, RouteState, StateError, read_alert
 from schemas.parties import AlertFilter, Parties, Party
 from schemas.records import Severity
+from tests.kit.denials import REPORTER, denial, denial_alert
 
 DEVICES: Mapping[str, Mapping[str, str]] = {
     "did:a": {"ward": "ICU-1", "manufacturer": "Acme"},
@@ -60,6 +62,21 @@ def test_an_incident_of_a_ward_has_no_device_and_fits_its_ward() -> None:
     assert told(router(found).process([incident], RouteState())) == [("icu", 1, 0)]
 
 
+def test_a_denial_fits_by_its_class_rule_and_ward() -> None:
+    found = parties(
+        denials=AlertFilter(classes=(6003,)),
+        findings=AlertFilter(classes=(2004,)),
+        mine=AlertFilter(rules=("denied.no_permit",), wards=("ICU-1",)),
+        other=AlertFilter(rules=("denied.forbidden",)),
+    )
+    value = encode(denial_alert(denial(), device_id="did:a"), REPORTER)
+    record = RawRecord("alerts", 0, 0, 0, b"key", value, (("ce_id", b"access.decisions/3/99"),))
+    facts = read_alert(record)
+    assert (facts.class_uid, facts.rule) == (6003, "denied.no_permit")
+    assert (facts.device_id, facts.severity) == ("did:a", Severity.INFORMATIONAL)
+    assert told(router(found).process([record], RouteState())) == [("denials", 1, 0), ("mine", 1, 0)]
+
+
 def test_what_fits_nobody_is_counted() -> None:
     routed = router(parties(loud=AlertFilter(Severity.HIGH))).process(
         [alert(0), alert(1, severity=6)], RouteState()
@@ -85,7 +102,7 @@ def test_a_bad_record_costs_itself_and_no_number() -> None:
     assert (told(routed), len(routed.unreadable)) == ([("soc", 1, 9)], len(bad))
 
 
-NAMES = st.sampled_from(["metadata", "uid", "severity_id", "class_uid", "finding_info", "device"])
+NAMES = st.sampled_from(["metadata", "uid", "severity_id", "class_uid", "finding_info", "device", "unmapped"])
 
 
 @given(
