@@ -1,7 +1,8 @@
 """Which findings, rejections and denials are worth a human, how bad they are, and what they show of ATT&CK.
 
-Technique ids are of MITRE ATT&CK 19.2: enterprise, and ICS for what happens to a device's reports. Only
-techniques that the evidence itself shows are named; a malformed record proves no technique.
+Technique ids are of MITRE ATT&CK 19.2: enterprise, and ICS for what happens to a device's reports; a test
+holds them against its data. Only techniques that the evidence itself shows are named; a malformed record
+proves none.
 """
 
 from dataclasses import dataclass

@@ -62,7 +62,7 @@ class Alert:
     """Derived from what this message is about: a repeat after a crash carries the same."""
     activity: Activity
     analytic: str
-    """The rule, or `rejected.<reason>`."""
+    """The rule, or `rejected.<reason>`, `denied.<reason>`, `revoked.<reason>`."""
     title: str
     types: tuple[str, ...]
     severity: Severity

@@ -1,6 +1,7 @@
 """Decisions as notices: which denials are told, how loudly, and within what bounds."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -73,6 +74,18 @@ def test_whatever_bytes_come_only_a_format_error_does(junk: bytes, cut: int) -> 
             read_denial(RawRecord("access.decisions", 0, 0, NOW_MS, None, value))
         except FormatError:
             continue
+
+
+def test_the_documents_table_is_the_codes() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "alerts.md").read_text(encoding="utf-8")
+    table = text.partition("## Denials")[2].partition("| attribute")[0]
+    rows = {cells[1].strip(" `"): cells for line in table.splitlines() if len(cells := line.split("|")) == 6}
+    told = {reason.value: rule for reason, rule in DENIAL_RULES.items()}
+    assert set(rows) - {"reason", "---"} == {*told, *UNTOLD_DENIALS}
+    for name, rule in told.items():
+        shown = ", ".join(each.uid for each in rule.techniques)
+        assert [cell.strip() for cell in rows[name][2:4]] == [rule.severity.value.lower(), shown]
+    assert {rows[name][2].strip() for name in UNTOLD_DENIALS} == {"none"}
 
 
 def test_what_keeps_everybody_out_is_loud_and_the_everyday_is_not() -> None:

@@ -9,11 +9,9 @@ import pytest
 
 from processors.alert_rules import (
     ATTACK_VERSION,
-    DEVICE_WIDE_ACCESS,
     FINDING_RULES,
     REJECTION_RULES,
     UNALERTED,
-    Technique,
 )
 from processors.ocsf import Activity, Alert, Reporter, Status, detection_finding, encode, headers
 from schemas.reasons import Reason
@@ -163,17 +161,6 @@ def test_text_that_is_no_unicode_is_replaced() -> None:
 def test_each_reason_is_either_told_or_said_not_to_be() -> None:
     assert set(REJECTION_RULES) | UNALERTED == set(Reason)
     assert not set(REJECTION_RULES) & UNALERTED
-
-
-def test_technique_ids_are_well_formed() -> None:
-    of_findings = [each.techniques for each in (*FINDING_RULES.values(), DEVICE_WIDE_ACCESS)]
-    of_rejections = [each.techniques for each in REJECTION_RULES.values()]
-    techniques: set[Technique] = {each for found in (*of_findings, *of_rejections) for each in found}
-    for each in techniques:
-        assert re.fullmatch(r"T\d{4}(\.\d{3})?", each.uid)
-        assert re.fullmatch(r"TA\d{4}", each.tactic_uid)
-        assert ("." in each.uid) == (each.parent is not None)
-        assert each.parent is None or each.uid.startswith(each.parent[0] + ".")
 
 
 def test_the_documents_tables_are_the_codes() -> None:
