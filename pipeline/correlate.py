@@ -1,8 +1,8 @@
-"""CORRELATE: findings and rejections become alerts that a human can follow.
+"""CORRELATE: findings, rejections and denials become alerts that a human can follow.
 
 The story of one record:
 
-    read        a finding, or a rejection's headers; what cannot be read is counted and passed over
+    read        a finding, a rejection's headers, a decision that denies; what cannot be read is counted
     correlate   it waits with its group, until that is told (processors/correlate)
     publish     to `alerts`, acknowledged by all replicas
     acknowledge only then, and only the records that a published alert tells of
@@ -27,10 +27,10 @@ from pipeline.faust_app import hears_kafka, make_app
 from pipeline.patience import LeavingError
 from pipeline.settings import PipelineError, Settings
 from pipeline.stage import Health, StageState, Stop, running_stage
-from pipeline.topics import ALERTS, FINDINGS, INTEGRITY, REJECTED
+from pipeline.topics import ALERTS, DECISIONS, FINDINGS, INTEGRITY, REJECTED
 from processors.correlate import CorrelateConfig, Correlator, Step
 from processors.model import RawRecord
-from processors.notices import Notice, read_finding, read_rejection
+from processors.notices import Notice, read_denial, read_finding, read_rejection
 from processors.ocsf import Alert, Reporter, Status, encode, headers
 from schemas.errors import FormatError
 
@@ -48,10 +48,11 @@ ASSIGNMENT_TIMEOUT_S = 60.0
 """A group that gives a worker nothing, not even the word that there is nothing for it, has lost it."""
 SLOW_S = 1.0
 
-_READERS: dict[str, Callable[[RawRecord], Notice]] = {
+_READERS: dict[str, Callable[[RawRecord], Notice | None]] = {
     FINDINGS: read_finding,
     INTEGRITY: read_finding,
     REJECTED: read_rejection,
+    DECISIONS: read_denial,
 }
 
 
@@ -163,7 +164,7 @@ class CorrelateWorker:
         self._assignment = 0  # counts every change of it
         self._restored_for = -1
         self.failure: Exception | None = None
-        topic = app.topic(FINDINGS, REJECTED, INTEGRITY, allow_empty=True)
+        topic = app.topic(*_READERS, allow_empty=True)
         app.agent(topic, name="correlate", concurrency=1)(self._consume)
         app.on_partitions_assigned.connect(self._on_assigned)
         app.on_partitions_revoked.connect(self._on_revoked)
@@ -240,6 +241,9 @@ class CorrelateWorker:
         except FormatError as error:
             metrics.NOTICES_UNREADABLE.labels(message.topic).inc()
             log.warning("record is not ours", position=_position(message), error=str(error))
+            self._acknowledge(message)
+            return
+        if notice is None:
             self._acknowledge(message)
             return
         message.value = None  # what waits for its group does so without its bytes

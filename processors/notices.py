@@ -27,6 +27,8 @@ from schemas.records import EvidenceRef, FindingStatus, Severity, decode_finding
 
 MAX_SHOWN_EVIDENCE = 20
 _MAX_TEXT = 512
+"""Of what somebody claims: an alert that no broker takes would be tried for ever."""
+_MAX_MESSAGE = 4096
 _MAX_LISTED = 50
 _ACTIVITY = {
     FindingStatus.OPENED: Activity.CREATE,
@@ -92,7 +94,7 @@ class DenialNotice:
     """Of the device, as the registry has it; the caller knows."""
 
 
-Notice = FindingNotice | RejectionNotice
+Notice = FindingNotice | RejectionNotice | DenialNotice
 
 
 def read_finding(record: RawRecord) -> FindingNotice:
@@ -111,11 +113,11 @@ def read_finding(record: RawRecord) -> FindingNotice:
         severity=Severity(found["severity"]),
         device_id=found["device_id"],
         time_ms=found["time"] // 1000,
-        message=found["explanation"],
+        message=found["explanation"][:_MAX_MESSAGE],
         evidence=tuple(EvidenceRef(**each) for each in found["evidence"][:MAX_SHOWN_EVIDENCE]),
-        subject=found["subject"],
+        subject=found["subject"][:_MAX_TEXT] if found["subject"] is not None else None,
         score=found["score"],
-        parameters=parameters,
+        parameters={name: text[:_MAX_TEXT] for name, text in parameters.items()},
     )
 
 

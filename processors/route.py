@@ -8,6 +8,7 @@ can hold without having acknowledged them, so whatever it publishes again after 
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from blake3 import blake3
 
@@ -217,6 +218,6 @@ def read_alert(record: RawRecord) -> AlertFacts:
 
 def _devices(found: Mapping[str, Any]) -> tuple[str, ...]:
     named = found.get("resources")
-    listed = [each.get("uid") for each in named if isinstance(each, dict)] if isinstance(named, list) else []
+    listed = [reading.text(each, "uid") for each in named] if isinstance(named, list) else []
     own = reading.text(found, "device", "uid")
-    return tuple(each[:_MAX_SHOWN] for each in dict.fromkeys([own, *listed]) if each and isinstance(each, str))
+    return tuple(each[:_MAX_SHOWN] for each in dict.fromkeys([own, *listed]) if each)

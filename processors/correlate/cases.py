@@ -35,6 +35,8 @@ class Case:
     techniques: tuple[Technique, ...] = ()
     is_incident: bool = False
     is_silence: bool = False
+    is_event: bool = False
+    """Something that happened, and is not said to be over: a denial."""
     devices: dict[str, None] = field(default_factory=dict)
     members: dict[str, bool] = field(default_factory=dict)
     """Findings that it stands for, and whether each is a state that lasts."""

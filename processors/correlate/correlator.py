@@ -249,9 +249,11 @@ class Correlator(Generic[T]):
                 continue
             quiet_ms = now_ms - case.heard_ms
             if not case.lasts and not 0 <= quiet_ms < self._config.resolve_after_ms:
+                self._cases.end(case)
+                if case.is_event:
+                    continue
                 why = f"over, nothing was heard of it for {self._config.resolve_after_ms // 60_000} min"
                 alerts.append(telling.close(case, why, now_ms))
-                self._cases.end(case)
             elif case.muted_by and case.lasts and self._cases.get(case.muted_by) is None:
                 alerts.append(telling.unmute(case, now_ms))
             elif self._is_to_repeat(case, now_ms):

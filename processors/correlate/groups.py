@@ -7,7 +7,7 @@ from typing import Generic, NamedTuple, TypeVar
 from blake3 import blake3
 
 from processors.alert_rules import REJECTION_RULES
-from processors.notices import FindingNotice, Notice
+from processors.notices import DenialNotice, FindingNotice, Notice, RejectionNotice
 from schemas.records import Severity
 
 T = TypeVar("T")
@@ -66,27 +66,29 @@ class Group(Generic[T]):
 
 
 def analytic_of(notice: Notice) -> str:
-    """Name the rule of a finding, or `rejected.<reason>`."""
-    return notice.name if isinstance(notice, FindingNotice) else f"rejected.{notice.reason.value}"
+    """Name the rule of a finding, `rejected.<reason>`, `denied.<reason>` or `revoked.<reason>`."""
+    return f"rejected.{notice.reason.value}" if isinstance(notice, RejectionNotice) else notice.name
 
 
 def severity_of(notice: Notice) -> Severity:
     """Return how bad it is: a finding's own severity, or that of the reason."""
     if isinstance(notice, FindingNotice):
         return notice.severity
+    if isinstance(notice, DenialNotice):
+        return notice.rule.severity
     return REJECTION_RULES[notice.reason].severity
 
 
 def subject_of(notice: Notice) -> str | None:
     """Return whom it is about, where it is about a person."""
-    return notice.subject if isinstance(notice, FindingNotice) else None
+    return None if isinstance(notice, RejectionNotice) else notice.subject
 
 
 def key_of(notice: Notice) -> GroupKey:
     """Say to which group a notice belongs."""
     subject = subject_of(notice)
-    is_about_person = isinstance(notice, FindingNotice) and not _BY_SUBJECT.isdisjoint(notice.rule.types)
-    if subject and is_about_person:
+    types = notice.rule.types if isinstance(notice, FindingNotice) else ()
+    if subject and (isinstance(notice, DenialNotice) or not _BY_SUBJECT.isdisjoint(types)):
         scope = Scope("subject", subject)
     elif notice.ward:
         scope = Scope("ward", notice.ward)

@@ -16,11 +16,12 @@ from processors.correlate.groups import (
     severity_of,
     subject_of,
 )
-from processors.notices import FindingNotice, Notice
+from processors.notices import DenialNotice, FindingNotice, Notice, RejectionNotice
 from processors.ocsf import Activity, Alert, Incident, Status
 from schemas.records import EvidenceRef
 
 _REJECTION_TYPES: tuple[str, ...] = ("Rejected record",)
+_DENIAL_TYPES: tuple[str, ...] = ("Access denied",)
 _MAX_DEVICES = 10_000
 _WHERE = {"ward": "in ward {}", "subject": "by subject {}", "device": "of this device"}
 
@@ -38,6 +39,7 @@ def case_of_device(key: GroupKey, notice: Notice, window_ms: int, now_ms: int, m
     named = str(notice.device_id) if is_known else "\x00many"
     case = _begin(_uid(key, notice, window_ms, muted_by, named), notice, key.scope, now_ms, muted_by)
     case.device_id = notice.device_id if key.scope.kind != "many" else None
+    case.subject = subject_of(notice) if key.scope.kind == "subject" else None
     return case
 
 
@@ -54,11 +56,14 @@ def _uid(key: GroupKey, notice: Notice, window_ms: int, muted_by: str, *more: st
 
 
 def _begin(uid: str, notice: Notice, scope: Scope, now_ms: int, muted_by: str) -> Case:
+    types = _REJECTION_TYPES
     if isinstance(notice, FindingNotice):
         title, types, techniques = notice.rule.title, notice.rule.types, notice.rule.techniques
+    elif isinstance(notice, DenialNotice):
+        title, types, techniques = notice.rule.title, _DENIAL_TYPES, notice.rule.techniques
     else:
         rule = REJECTION_RULES[notice.reason]
-        title, types, techniques = rule.title, _REJECTION_TYPES, rule.techniques
+        title, techniques = rule.title, rule.techniques
     return Case(
         uid=uid,
         analytic=analytic_of(notice),
@@ -72,6 +77,7 @@ def _begin(uid: str, notice: Notice, scope: Scope, now_ms: int, muted_by: str) -
         told_ms=now_ms,
         ward=notice.ward,
         techniques=techniques,
+        is_event=isinstance(notice, DenialNotice),
         muted_by=muted_by,
         status=Status.SUPPRESSED if muted_by else Status.NEW,
     )
@@ -113,6 +119,7 @@ def tell(case: Case, notices: Sequence[Notice], now_ms: int, config: CorrelateCo
             {e.uid: e.activity.name.capitalize() for e in notices if isinstance(e, FindingNotice)}.items()
         ),
         incident=_incident(case, notices) if case.is_incident else None,
+        access=first.access if isinstance(first, DenialNotice) else None,
     )
 
 
@@ -141,7 +148,7 @@ def _summary(case: Case, notices: Sequence[Notice]) -> str:
     if len(notices) > 1:
         return f"{case.title}: {len(notices)} records {where}"
     only = notices[0]
-    if isinstance(only, FindingNotice):
+    if not isinstance(only, RejectionNotice):
         return only.message
     return f"{case.title}: rejected as {only.reason.value}"
 

@@ -73,7 +73,7 @@ def test_a_denial_fits_by_its_class_rule_and_ward() -> None:
     record = RawRecord("alerts", 0, 0, 0, b"key", value, (("ce_id", b"access.decisions/3/99"),))
     facts = read_alert(record)
     assert (facts.class_uid, facts.rule) == (6003, "denied.no_permit")
-    assert (facts.device_id, facts.severity) == ("did:a", Severity.INFORMATIONAL)
+    assert (facts.devices, facts.severity) == (("did:a",), Severity.INFORMATIONAL)
     assert told(router(found).process([record], RouteState())) == [("denials", 1, 0), ("mine", 1, 0)]
 
 
