@@ -4,7 +4,6 @@
 """
 
 import hashlib
-import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from importlib import resources
 from typing import Any
 
 from processors.detect.errors import ConfigError
+from processors.detect.tables import count_of, number_of, seconds_of, table_of
 
 _MAX_SIGNALS = 512
 _MAX_ACCESS_LIMIT = 64
@@ -64,55 +64,23 @@ class DetectConfig:
         except tomllib.TOMLDecodeError as error:
             message = f"the configuration is not TOML: {error}"
             raise ConfigError(message) from error
-        signals = _table(tables, "signal")
+        signals = table_of(tables, "signal")
         if len(signals) > _MAX_SIGNALS:
             message = f"[signal] has {len(signals)} codes, allowed are {_MAX_SIGNALS}"
             raise ConfigError(message)
         limits = [_signal(code, table) for code, table in signals.items()]
-        failed = _table(_table(tables, "access"), "repeated_failed_access")
+        failed = table_of(table_of(tables, "access"), "repeated_failed_access")
         where = "access.repeated_failed_access"
         return cls(
             signals={each.code: each for each in limits},
-            clear_after=_count(_table(tables, "telemetry"), "telemetry", "clear_after", 255),
+            clear_after=count_of(table_of(tables, "telemetry"), "telemetry", "clear_after", 255),
             failed_access=FailedAccessLimits(
-                _count(failed, where, "subject_limit", _MAX_ACCESS_LIMIT),
-                _count(failed, where, "device_limit", _MAX_ACCESS_LIMIT),
-                _window(failed, where),
+                count_of(failed, where, "subject_limit", _MAX_ACCESS_LIMIT),
+                count_of(failed, where, "device_limit", _MAX_ACCESS_LIMIT),
+                seconds_of(failed, where, "window_s"),
             ),
             digest="sha256:" + hashlib.sha256(text.encode()).hexdigest(),
         )
-
-
-def _table(tables: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    found = tables.get(name)
-    if not isinstance(found, dict):
-        message = f"table [{name}] is missing"
-        raise ConfigError(message)
-    return found
-
-
-def _number(table: Mapping[str, Any], where: str, name: str) -> float:
-    found = table.get(name)
-    if isinstance(found, bool) or not isinstance(found, int | float) or not math.isfinite(found):
-        message = f"[{where}] {name} must be a finite number, is {found!r}"
-        raise ConfigError(message)
-    return float(found)
-
-
-def _window(table: Mapping[str, Any], where: str) -> float:
-    found = _number(table, where, "window_s")
-    if not 0 < found < 10**9:
-        message = f"[{where}] window_s must be above 0 and below 1e9, is {found}"
-        raise ConfigError(message)
-    return found
-
-
-def _count(table: Mapping[str, Any], where: str, name: str, most: int) -> int:
-    found = table.get(name)
-    if isinstance(found, bool) or not isinstance(found, int) or not 1 <= found <= most:
-        message = f"[{where}] {name} must be a whole number from 1 to {most}, is {found!r}"
-        raise ConfigError(message)
-    return found
 
 
 def _signal(code: str, table: Mapping[str, Any]) -> SignalLimits:
@@ -124,7 +92,7 @@ def _signal(code: str, table: Mapping[str, Any]) -> SignalLimits:
     if unknown:
         message = f"[{where}] has unknown fields {sorted(unknown)}"
         raise ConfigError(message)
-    low, high = _number(table, where, "low"), _number(table, where, "high")
+    low, high = number_of(table, where, "low"), number_of(table, where, "high")
     if not low < high:
         message = f"[{where}] low {low} must be below high {high}"
         raise ConfigError(message)
@@ -133,8 +101,8 @@ def _signal(code: str, table: Mapping[str, Any]) -> SignalLimits:
         low,
         high,
         _range(table["off"], where) if "off" in table else None,
-        _number(table, where, "ceiling") if "ceiling" in table else None,
-        _count(table, where, "stuck_after", _MAX_STUCK_AFTER) if "stuck_after" in table else None,
+        number_of(table, where, "ceiling") if "ceiling" in table else None,
+        count_of(table, where, "stuck_after", _MAX_STUCK_AFTER) if "stuck_after" in table else None,
     )
 
 
@@ -142,7 +110,7 @@ def _range(found: object, where: str) -> tuple[float, float]:
     if not isinstance(found, list) or len(found) != 2:
         message = f"[{where}] off must be two numbers, is {found!r}"
         raise ConfigError(message)
-    first, last = (_number({"off": each}, where, "off") for each in found)
+    first, last = (number_of({"off": each}, where, "off") for each in found)
     if first > last:
         message = f"[{where}] off must not fall, is {found!r}"
         raise ConfigError(message)
