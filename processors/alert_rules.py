@@ -34,6 +34,7 @@ _SPRAYING = Technique(
     "T1110.003", "Password Spraying", "TA0006", "Credential Access", ("T1110", "Brute Force")
 )
 _VALID_ACCOUNTS = Technique("T1078", "Valid Accounts", "TA0001", "Initial Access")
+_REPOSITORIES = Technique("T1213", "Data from Information Repositories", "TA0009", "Collection")
 _HARDWARE = Technique("T1200", "Hardware Additions", "TA0001", "Initial Access")
 _ALTERED = Technique(
     "T1565.002", "Transmitted Data Manipulation", "TA0040", "Impact", ("T1565", "Data Manipulation")
@@ -95,6 +96,11 @@ FINDING_RULES = MappingProxyType(
         "registry_rejected": AlertRule("Registry entry was ignored", _INTEGRITY, (_VALID_ACCOUNTS,)),
         "policy_rejected": AlertRule("Policy entry was ignored", _INTEGRITY, (_VALID_ACCOUNTS,)),
         "repeated_failed_access": AlertRule("Repeated failed access", _ACCESS, (_GUESSING,)),
+        "privilege_probing": AlertRule("One person is denied at many doors", _ACCESS),
+        "off_shift_access": AlertRule("Access outside of the shift", _ACCESS, (_VALID_ACCOUNTS,)),
+        "impossible_travel": AlertRule("One person at two places at once", _ACCESS, (_VALID_ACCOUNTS,)),
+        "dormant_credential": AlertRule("Unused credential is in use again", _ACCESS, (_VALID_ACCOUNTS,)),
+        "mass_export": AlertRule("One person exports unusually much", _ACCESS, (_REPOSITORIES,)),
         # What the access policies ask to be told of: no technique, since it may be rightful.
         "break_glass": AlertRule("Glass was broken: access in an emergency", _ACCESS),
         "policy_alert": AlertRule("Access of which a policy asks to tell", _ACCESS),
