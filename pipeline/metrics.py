@@ -53,6 +53,16 @@ RAW_STOPPED = Gauge(
 )
 RAW_GONE = Gauge("attestream_raw_records_gone", "Records of these that are gone and were never judged")
 
+# ---- profile -----------------------------------------------------------------------------------------------
+
+PROFILED = Counter("attestream_profiled_total", "Decisions on requests that were judged across devices")
+PROFILE_STRANGERS = Counter(
+    "attestream_profile_strangers_total", "Decisions on requests by names without a profile, which begin none"
+)
+PROFILE_UNREADABLE = Counter(
+    "attestream_profile_unreadable_total", "Records of access.decisions that are not ours"
+)
+
 # ---- seal --------------------------------------------------------------------------------------------------
 
 LEAVES = Counter("attestream_leaves_total", "Leaves added to trees", ["topic"])

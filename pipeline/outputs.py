@@ -1,4 +1,4 @@
-"""The records that ingest writes: accepted, rejected, decisions, findings, and the changelog."""
+"""The records that ingest and profile write: accepted, rejected, decisions and findings."""
 
 import os
 from collections.abc import Callable

@@ -1,12 +1,14 @@
-"""Where ingest or route goes on in a partition, set by an operator: offsets expired, or records are gone.
+"""Where a stage goes on in a partition, set by an operator: offsets expired, or records are gone.
 
 Each raw record has one verdict, whose header `source` names it, written in one transaction with the offset
 that ingest commits. So the last verdict says where ingest stands, also when its group has forgotten. So do
 the records of the parties' topics for route, in `alerts`: what fitted no party after the last of them is
-looked at once more, which tells nobody twice.
+looked at once more, which tells nobody twice. Of profile, in `access.decisions`, its changelog tells: each
+profile holds how far it went, and what changed none after the last of them is passed over once more.
 """
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
@@ -20,8 +22,11 @@ from pipeline.membership import group_of
 from pipeline.partytopics import is_party_topic
 from pipeline.settings import PipelineError, Settings, UsageError
 from pipeline.statestore import Partition
-from pipeline.topics import ALERTS, EVENTS, RAW_TOPICS, REJECTED, changelog_of, stage_of
+from pipeline.topics import ALERTS, DECISIONS, EVENTS, RAW_TOPICS, REJECTED, changelog_of, stage_of
+from processors.access.profile import decode_profile
+from processors.model import RawRecord
 
+_SOURCES = (*RAW_TOPICS, DECISIONS, ALERTS)
 FIRST_LOOK = 10_000
 RETRY_S = 0.5
 
@@ -32,7 +37,7 @@ class OffsetError(PipelineError):
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What is known of ingest's place in one raw partition; offsets are next offsets, None where unknown."""
+    """What is known of a stage's place in a partition; offsets are next offsets, None where unknown."""
 
     place: Partition
     committed: int | None
@@ -60,17 +65,16 @@ class Standing:
 
 
 def standing(settings: Settings, place: Partition) -> Standing:
-    """Find out where ingest or route stands; raises UsageError for a place that neither reads."""
+    """Find out where a stage stands; raises UsageError for a place that none with such offsets reads."""
     topic, number = place
-    if topic not in (*RAW_TOPICS, ALERTS):
-        raise UsageError(f"{topic} is none of {', '.join((*RAW_TOPICS, ALERTS))}")
+    if topic not in _SOURCES:
+        raise UsageError(f"{topic} is none of {', '.join(_SOURCES)}")
     admin = kafka.admin(settings)
     known = admin.list_topics(timeout=CALL_TIMEOUT_S).topics
     if number not in known[topic].partitions:
         raise UsageError(f"{topic} has no partition {number}")
     found = _committed(settings, admin, place)
-    outputs = [EVENTS, REJECTED] if topic in RAW_TOPICS else [name for name in known if is_party_topic(name)]
-    verdicts = [_last_verdict(settings, admin, output, place) for output in outputs]
+    verdicts = [_last_verdict(settings, admin, output, place) for output in _outputs(topic, known)]
     judged = [offset for offset in verdicts if offset is not None]
     return Standing(
         place,
@@ -84,7 +88,7 @@ def standing(settings: Settings, place: Partition) -> Standing:
 def set_offset(
     settings: Settings, place: Partition, next_offset: int, *, accept_changelog: bool = False
 ) -> None:
-    """Let ingest or route go on at an offset; waits until the group has let its last worker go.
+    """Let the stage go on at an offset; waits until the group has let its last worker go.
 
     `accept_changelog` takes the changelog as it is now, whatever offsets were committed with; without it the
     mark that was committed stays. Raises OffsetError where a worker stays, KafkaException when nobody
@@ -118,6 +122,13 @@ def _committed(settings: Settings, admin: AdminClient, place: Partition) -> Topi
     return found
 
 
+def _outputs(topic: str, known: Iterable[str]) -> list[str]:
+    """List the topics whose records tell how far a source topic was judged."""
+    if topic == DECISIONS:
+        return [changelog_of(DECISIONS)]
+    return [EVENTS, REJECTED] if topic in RAW_TOPICS else [name for name in known if is_party_topic(name)]
+
+
 def _last_verdict(settings: Settings, admin: AdminClient, output: str, place: Partition) -> int | None:
     """Return the offset of the last record of a source partition that has a verdict in `output`."""
     partition = (output, place[1])
@@ -134,10 +145,18 @@ def _last_verdict(settings: Settings, admin: AdminClient, output: str, place: Pa
 
 def _newest_source(settings: Settings, partition: Partition, first: int, place: Partition) -> int | None:
     """Read an output partition from an offset to its end, as committed, for the newest source."""
-    wanted = f"{place[0]}/{place[1]}/".encode()
     newest: int | None = None
     for record in read_from(settings, partition, first):
-        source = dict(record.headers).get("source") or b""
-        if source.startswith(wanted):
-            newest = int(source.removeprefix(wanted))
+        offset = _source_offset(record, place)
+        if offset is not None:
+            newest = offset if newest is None else max(newest, offset)
     return newest
+
+
+def _source_offset(record: RawRecord, place: Partition) -> int | None:
+    """Return the offset of the source record that an output tells of; None for one of another partition."""
+    if place[0] == DECISIONS:
+        return decode_profile(record.value or b"").next_offset - 1
+    wanted = f"{place[0]}/{place[1]}/".encode()
+    source = dict(record.headers).get("source") or b""
+    return int(source.removeprefix(wanted)) if source.startswith(wanted) else None

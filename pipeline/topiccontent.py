@@ -108,6 +108,9 @@ CONTENT = {
     CHECKPOINTS: Content("origin, or `shards`", "signed note", content_type=TEXT),
     ANCHORS: Content("tree size", "`anchor`", "anchor"),
     **{changelog_of(raw): _CHANGELOG for raw in RAW_TOPICS},
+    changelog_of(DECISIONS): Content(
+        "32 hex digits of BLAKE3 of the subject", "`profile`, the profile stage's own", "profile"
+    ),
 }
 """Of every topic of the table."""
 

@@ -56,14 +56,14 @@ IN_SYNC = 2
 acknowledged can be lost with a single broker; with all, a single broker that is away stops every write."""
 
 
-def changelog_of(raw_topic: str) -> str:
-    """Name the compacted changelog that restores ingest's state for a raw topic."""
-    return f"{raw_topic}.changelog"
+def changelog_of(source: str) -> str:
+    """Name the compacted changelog that restores a stage's state for a source topic."""
+    return f"{source}.changelog"
 
 
 def stage_of(source: str) -> str:
     """Name the stage that keeps state of a source topic, and commits it with its offsets."""
-    return "route" if source == ALERTS else "ingest"
+    return {ALERTS: "route", DECISIONS: "profile"}.get(source, "ingest")
 
 
 class TopicMismatchError(PipelineError):
@@ -114,7 +114,7 @@ TOPICS = (
         TopicSpec(
             changelog_of(name), config={"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.3"}
         )
-        for name in RAW_TOPICS
+        for name in (*RAW_TOPICS, DECISIONS)
     ),
 )
 

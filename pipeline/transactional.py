@@ -1,4 +1,4 @@
-"""What the workers that write in transactions have in common around their steps: ingest and route.
+"""What the workers that write in transactions have in common around their steps: ingest, profile and route.
 
 A member of the group, a fenced producer, the one recovery and a working copy that outlives the sessions.
 """

@@ -9,7 +9,7 @@ from pipeline.cli.options import DataDir, on_kafka, settings_from
 if TYPE_CHECKING:
     from pipeline.settings import Settings
 
-STAGES = ("ingest", "seal", "anchor", "correlate", "route", "deliver", "monitor", "index")
+STAGES = ("ingest", "profile", "seal", "anchor", "correlate", "route", "deliver", "monitor", "index")
 
 Slot = Annotated[int, typer.Option("--slot", min=0, help="Number of this worker among those of its stage.")]
 

@@ -67,7 +67,7 @@ def check(settings: "Settings", *, partitions: Partitions = None) -> None:
 @on_kafka
 def set_offset(
     settings: "Settings",
-    topic: Annotated[str, typer.Argument(help="A raw topic, or alerts.")],
+    topic: Annotated[str, typer.Argument(help="A raw topic, access.decisions or alerts.")],
     partition: Annotated[int, typer.Argument(min=0)],
     *,
     accept_changelog: Annotated[
@@ -79,7 +79,7 @@ def set_offset(
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Let ingest go on behind its last verdict in a raw partition, or route in alerts; stop it first."""
+    """Let a stage go on behind what it judged last: ingest, profile (access.decisions), route (alerts)."""
     from pipeline import setoffset
     from pipeline import topics as table
 

@@ -43,6 +43,7 @@ class Choice:
 
 STAGES = (
     StageRow("ingest"),
+    StageRow("profile"),
     StageRow("seal"),
     StageRow("anchor"),
     StageRow("correlate"),

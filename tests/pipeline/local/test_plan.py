@@ -12,14 +12,14 @@ from pipeline.local.stackfile import StackFile
 from pipeline.local.supervisor import Group
 from pipeline.settings import Settings
 
-ALWAYS = ["ingest", "seal", "anchor", "correlate", "monitor"]
+ALWAYS = ["ingest", "profile", "seal", "anchor", "correlate", "monitor"]
 
 
 @pytest.mark.parametrize(
     ("is_subscribed", "named", "started"),
     [
         (False, None, ALWAYS),
-        (True, None, [*ALWAYS[:4], "route", "deliver", "monitor"]),
+        (True, None, [*ALWAYS[:5], "route", "deliver", "monitor"]),
         (False, ("deliver",), ["deliver"]),
     ],
 )
