@@ -1,12 +1,12 @@
 """Decisions as ingest writes them, without an ingest: for what reads `access.decisions`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from processors.access.profile import Profile, decode_profile, person_key
+from processors.access.profile import Profile, ProfileConfig, Profiler, decode_profile, person_key
 from processors.model import RawRecord
 from schemas.decisions import Decision, DecisionKind, DecisionReason, Effect
-from schemas.records import EvidenceRef
+from schemas.records import EvidenceRef, Finding, FindingStatus, Severity
 
 TOPIC = "access.decisions"
 NURSE = "did:example:nora"
@@ -68,3 +68,23 @@ class MemoryProfiles:
 
     def reload(self) -> None:
         self.profiles = {key: decode_profile(data) for key, data in self.dump().items()}
+
+
+PROFILER = Profiler(ProfileConfig.default())
+DAY_S, HOUR_S, MIN_S = 86_400.0, 3600.0, 60.0
+
+
+def run(decisions: Sequence[Decision], profiles: MemoryProfiles | None = None) -> list[Finding]:
+    """Judge decisions as one partition's; all must be readable."""
+    records = [record_of(each, i) for i, each in enumerate(decisions)]
+    profiled = PROFILER.process(records, profiles or MemoryProfiles())
+    assert not profiled.unreadable
+    return profiled.findings
+
+
+def told(findings: Sequence[Finding]) -> list[tuple[str, FindingStatus, Severity]]:
+    return [(each.rule, each.status, each.severity) for each in findings]
+
+
+def cited(finding: Finding) -> list[int]:
+    return [each.offset for each in finding.evidence]
