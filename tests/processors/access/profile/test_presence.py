@@ -14,7 +14,8 @@ NO_PERMIT = DecisionReason.NO_PERMIT
 
 
 def test_overtime_of_minutes_is_ordinary() -> None:
-    assert run([decision(7 * HOUR_S + 29 * MIN_S), decision(19 * HOUR_S - 29 * MIN_S)]) == []
+    assert run([decision(7 * HOUR_S + 30 * MIN_S), decision(19 * HOUR_S - 30 * MIN_S)]) == []
+    assert len(run([decision(7 * HOUR_S + 31 * MIN_S)])) == 1
 
 
 @pytest.mark.parametrize(
@@ -22,6 +23,7 @@ def test_overtime_of_minutes_is_ordinary() -> None:
     [
         (7.75, {"reason": NO_PERMIT}, Severity.LOW),
         (7.75, {}, Severity.MEDIUM),
+        (7.75, {"reason": NO_PERMIT, "emergency": True}, Severity.MEDIUM),
         (12, {"reason": NO_PERMIT}, Severity.MEDIUM),
         (12, {"reason": DecisionReason.BREAK_GLASS, "emergency": True}, Severity.HIGH),
     ],
@@ -45,9 +47,25 @@ def test_a_night_off_shift_is_one_finding_that_grows_and_ends() -> None:
         (CLEARED, Severity.INFORMATIONAL, "100"),
     ]
     assert len({each.id for each in found}) == 1
+    assert [cited(each) for each in found] == [[0], [0, 9], [0, 60], [0, 99], [0, 100]]
     assert found[0].explanation == (
         f"{NURSE} asked for view 60 min outside of the shift (07:00-19:00 UTC): deny"
     )
+
+
+def test_a_finding_never_gets_milder_while_it_is_open() -> None:
+    broken = decision(12 * HOUR_S, reason=DecisionReason.BREAK_GLASS, emergency=True)
+    found = run([broken, *(decision(7.75 * HOUR_S + i, reason=NO_PERMIT) for i in range(9))])
+    assert told(found) == [
+        ("off_shift_access", OPENED, Severity.HIGH),
+        ("off_shift_access", UPDATED, Severity.HIGH),
+    ]
+
+
+def test_what_goes_on_now_and_then_is_not_over() -> None:
+    found = run([decision((8 + hour) * HOUR_S, reason=NO_PERMIT) for hour in range(9)])
+    assert [each.status for each in found] == [OPENED, UPDATED]
+    assert len({each.id for each in found}) == 1
 
 
 @pytest.mark.parametrize("shifts", ["", "nonsense", "00:00-00:00", "07:00-15:00,22:00-06:00"])
@@ -93,6 +111,7 @@ def test_a_decision_that_waited_is_judged_by_its_own_time() -> None:
     found = run([decision(1000), decision(0, ward="ICU-7"), decision(1010, ward="ICU-7")])
     assert told(found) == [("impossible_travel", OPENED, Severity.MEDIUM)]
     assert told(run([decision(1000), decision(990, ward="ICU-7")])) == told(found)
+    assert told(run([decision(1000), decision(0), decision(1010, ward="ICU-7")])) == told(found)
 
 
 def test_staying_where_one_came_to_is_no_further_journey() -> None:

@@ -65,6 +65,11 @@ def test_what_is_the_systems_fault_or_the_devices_matter_is_no_probing(reason: s
     assert run([decision(), *denials]) == []
 
 
+def test_denials_that_waited_are_of_their_own_time() -> None:
+    waited = [decision(i, reason=NO_PERMIT, device_id=f"did:x:{i}") for i in range(6)]
+    assert run([decision(1000), *waited]) == []
+
+
 def test_probing_is_over_after_a_quiet_window_and_then_another_one() -> None:
     def doors(after_s: float) -> list[Decision]:
         return [decision(after_s + i, reason=NO_PERMIT, device_id=f"did:x:{i}") for i in range(6)]
