@@ -14,6 +14,7 @@ from pipeline.cli.main import build
 from pipeline.settings import Settings
 from tests.faults.machine.faults import FAULTS
 from tests.faults.machine.faults.ledger import LEDGER_FAULTS
+from tests.faults.machine.faults.notify import NOTIFY_FAULTS
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
@@ -118,4 +119,4 @@ def test_every_link_leads_to_a_section() -> None:
 
 def test_every_kind_of_fault_has_its_section() -> None:
     named = {name for row in rows("What the fault machine tries") for name in spans(row[0])}
-    assert set(FAULTS) | set(LEDGER_FAULTS) <= named
+    assert set(FAULTS) | set(LEDGER_FAULTS) | set(NOTIFY_FAULTS) <= named

@@ -34,13 +34,15 @@ def run(*lanes: Lane, **options: Any) -> tuple[runner.Tally, str]:
 
 
 def test_what_lanes_did_is_added_up(tmp_path: Path) -> None:
-    tally, _ = run(lane("a", [CLEAN, CLEAN]), lane("b", [CLEAN]))
+    tally, _ = run(lane("a", [CLEAN, CLEAN]), lane("b", [{**CLEAN, "told_again": 4}]))
     assert tally.ok
     assert (tally.schedules, tally.records, dict(tally.faults)) == (3, 30, {"kill_seal": 6})
+    assert tally.told_again == 4
     report = tmp_path / "build" / "faults.json"
     runner.report(tally, 7, report, Console(file=io.StringIO()))
     assert json.loads(report.read_text()) == {
-        "schedules": 3, "faults": {"kill_seal": 6}, "records": 30, "violations": [], "seed": 7,
+        "schedules": 3, "faults": {"kill_seal": 6}, "records": 30, "told_again": 4, "violations": [],
+        "seed": 7,
     }  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from pipeline.settings import Settings
 from tests.faults.machine import runner
 from tests.faults.machine.faults import FAULTS
 from tests.faults.machine.faults.ledger import LEDGER_FAULTS
+from tests.faults.machine.faults.notify import NOTIFY_FAULTS
 from tests.faults.machine.syscalls import shim
 from tests.faults.machine.syscalls.lane import SWEEPS
 
@@ -21,9 +22,11 @@ MACHINE = "tests.faults.machine"
 LANES: dict[str, tuple[str, Mapping[str, object]]] = {
     "world": (f"{MACHINE}.lane", FAULTS),
     "ledger": (f"{MACHINE}.ledgers.lane", LEDGER_FAULTS),
+    "notify": (f"{MACHINE}.notify.lane", NOTIFY_FAULTS),
     "calls": (f"{MACHINE}.syscalls.lane", SWEEPS),
 }
-"""Sorts of lanes (stages on a broker, anchor on a ledger, single system calls) with their kinds of fault."""
+"""Sorts of lanes with their kinds of fault: ingest and seal on a broker, anchor on a ledger, what tells of
+alerts, single system calls."""
 
 
 def main(arguments: list[str]) -> int:
@@ -36,6 +39,9 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument(
         "--ledgers", type=int, default=4, help="lanes of anchor alone, whose schedules mostly wait"
+    )
+    parser.add_argument(
+        "--notifies", type=int, default=1, help="lanes of correlate, route and deliver, with a broker each"
     )
     parser.add_argument("--trio", type=int, default=0, help="three brokers besides, so many taken away")
     parser.add_argument("--only", choices=LANES, default="", help="only this sort of lane")
@@ -78,7 +84,8 @@ def _lanes(options: argparse.Namespace, kinds: Sequence[str], rng: Random) -> li
         ours = [kind for kind in kinds if kind in known]
         if (kinds and not ours) or options.only not in ("", sort):
             continue
-        for number in range({"world": options.worlds, "ledger": options.ledgers}.get(sort, 1)):
+        counts = {"world": options.worlds, "ledger": options.ledgers, "notify": options.notifies}
+        for number in range(counts.get(sort, 1)):
             command = [
                 sys.executable, "-m", module, "--seconds", str(options.seconds),
                 "--seed", str(rng.getrandbits(32)), "--kinds", ",".join(ours), "--keep", str(options.keep),

@@ -41,6 +41,8 @@ class Tally:
     records: int = 0
     faults: Counter[str] = field(default_factory=Counter)
     violations: list[dict[str, Any]] = field(default_factory=list)
+    told_again: int = 0
+    """How often an alert told of a record that another had told of: lanes of alerts count it."""
     broken_lanes: list[str] = field(default_factory=list)
     """Lanes that ended otherwise than by finishing: the machine's own failure."""
 
@@ -53,6 +55,7 @@ class Tally:
         """Add one schedule's line."""
         self.schedules += 1
         self.records += int(line["records"])
+        self.told_again += int(line.get("told_again", 0))
         self.faults.update(line["faults"])
         self.violations += [
             {"lane": lane, "seed": line["seed"], "kinds": line["kinds"], **violation}
@@ -129,6 +132,7 @@ def report(tally: Tally, seed: int, path: Path, console: Console) -> None:
         "schedules": tally.schedules,
         "faults": dict(sorted(tally.faults.items())),
         "records": tally.records,
+        "told_again": tally.told_again,
         "violations": tally.violations,
         "seed": seed,
     }
@@ -142,7 +146,7 @@ def report(tally: Tally, seed: int, path: Path, console: Console) -> None:
         console.print(f"✗ {text}", highlight=False, markup=False, emoji=False)
     console.print(
         f"{tally.schedules} schedules, {sum(tally.faults.values())} faults, {tally.records} records, "
-        f"{len(tally.violations)} violations (seed {seed}; {path})"
+        f"{tally.told_again} told again, {len(tally.violations)} violations (seed {seed}; {path})"
     )
 
 
