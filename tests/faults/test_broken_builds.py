@@ -11,6 +11,7 @@ from tests.faults.machine.__main__ import LANES
 from tests.faults.machine.broken import BROKEN
 from tests.faults.machine.brokenrun import CASES, Case, Outcome, controls
 from tests.faults.machine.ledgers.broken import LEDGER_BROKEN
+from tests.faults.machine.notify.broken import NOTIFY_BROKEN
 from tests.faults.machine.runner import Tally
 from tests.faults.machine.seams import SEAMS, Seam
 
@@ -20,7 +21,7 @@ def violation(invariant: str) -> dict[str, Any]:
 
 
 def test_every_broken_build_has_its_case() -> None:
-    assert set(CASES) == {*BROKEN, *LEDGER_BROKEN}
+    assert set(CASES) == {*BROKEN, *LEDGER_BROKEN, *NOTIFY_BROKEN}
     for name, case in CASES.items():
         assert case.broken == name
         assert case.by

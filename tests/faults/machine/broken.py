@@ -10,6 +10,7 @@ from typing import Any
 from confluent_kafka import KafkaException, TopicPartition
 
 from tests.faults.machine.ledgers.broken import LEDGER_BROKEN
+from tests.faults.machine.notify.broken import NOTIFY_BROKEN
 
 Break = Callable[[], None]
 
@@ -189,4 +190,4 @@ BROKEN: dict[str, Break] = {
 
 def apply(name: str) -> None:
     """Break this process."""
-    {**BROKEN, **LEDGER_BROKEN}[name]()
+    {**BROKEN, **LEDGER_BROKEN, **NOTIFY_BROKEN}[name]()

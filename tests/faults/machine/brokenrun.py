@@ -87,6 +87,12 @@ _CASES = {
     "confirmed_on_acceptance": Case("ledger", ("node_loses_transaction",), ("early_claim",)),
     "new_bytes_each_try": Case("ledger", ("node_loses_answer", "mirror_lags"), ("anchored_twice",)),
     "mirror_is_believed": Case("ledger", ("mirror_wrong_hash",), ("early_claim",)),
+    "repeats_routed": Case("notify", ("kill_correlate",), ("misrouted", "routed_twice")),
+    "numbers_in_memory": Case("notify", ("kill_route",), ("sequence",)),
+    "read_is_delivered": Case(
+        "notify", ("receiver_down", "receiver_errors", "kill_deliver"), ("not_delivered",)
+    ),
+    "body_of_the_moment": Case("notify", ("receiver_errors", "kill_deliver"), ("repeat_differs",)),
 }
 CASES: dict[str, Case] = {name: replace(case, broken=name) for name, case in _CASES.items()}
 

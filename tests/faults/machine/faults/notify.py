@@ -14,7 +14,6 @@ from tests.faults.machine.notify.world import SESSION_S, NotifyWorld
 SETTLE_S = 90.0
 """Groups are open for 10 s, and who was away is tried again after up to 10 s."""
 MOST_FAULTS = 3
-TAKES_OVER_S = 15.0
 Inject = Callable[[NotifyWorld, Random], int]
 
 
@@ -47,14 +46,14 @@ def _pause(stage: str) -> Inject:
 def zombie_route(world: NotifyWorld, rng: Random) -> int:
     """Route stands still until another slot has taken over, then it goes on as if nothing had been."""
     world.workers.want("route", 1)
-    _wait_for(lambda: world.workers.says("route", 1).startswith("running"))
+    world.wait_for(lambda: world.workers.says("route", 1).startswith("running"))
     zombie = world.workers.worker("route")
     if zombie is None:
         return 0
     time.sleep(rng.uniform(0.0, 0.5))
     zombie.pause()
     time.sleep(SESSION_S)
-    _wait_for(lambda: "alerts told" in world.workers.says("route", 1))
+    world.wait_for(lambda: "alerts told" in world.workers.says("route", 1))
     time.sleep(rng.uniform(0.0, 1.0))
     if rng.random() < 0.4:
         # Whoever recovers now meets the zombie's open transaction.
@@ -64,28 +63,24 @@ def zombie_route(world: NotifyWorld, rng: Random) -> int:
     return 1
 
 
-def _wait_for(probe: Callable[[], bool]) -> None:
-    until = time.monotonic() + TAKES_OVER_S
-    while time.monotonic() < until and not probe():
-        time.sleep(0.05)
-
-
 def receiver_down(world: NotifyWorld, rng: Random) -> int:
-    """A receiver is away for a while; its alerts wait for it."""
+    """A receiver is away, for a while or through all that follows; its alerts wait for it."""
     receivers: list[WebhookReceiver | SseReceiver] = [*world.hooks.values(), world.sse]
     receiver = rng.choice(receivers)
     receiver.down()
     time.sleep(rng.uniform(0.3, 3.0))
-    receiver.up()
+    if rng.random() < 0.5:
+        receiver.up()
     return 1
 
 
 def receiver_errors(world: NotifyWorld, rng: Random) -> int:
-    """A receiver fails, or takes what it is sent and says that it failed."""
+    """A receiver fails, or takes what it is sent and says that it failed; also through all that follows."""
     hook = rng.choice(list(world.hooks.values()))
     hook.mode = rng.choice(("errors", "loses_answers"))
     time.sleep(rng.uniform(0.5, 3.0))
-    hook.mode = ""
+    if rng.random() < 0.5:
+        hook.mode = ""
     return 1
 
 
@@ -131,7 +126,9 @@ def run_notify_schedule(world: NotifyWorld, rng: Random, kinds: Sequence[str] = 
     drawn = draw(rng)
     world.chosen = list(kinds) or drawn
     world.traffic.rng = Random(rng.getrandbits(32))
+    committed = world.traffic.committed
     world.traffic.begin(rng.uniform(100, 300))
+    world.wait_for(lambda: world.traffic.committed > committed)
     time.sleep(rng.uniform(0.1, 1.0))
     for kind in world.chosen:
         world.count(kind, NOTIFY_FAULTS[kind](world, rng))

@@ -40,6 +40,8 @@ class NotifyWorkload:
             *devices,
             *(f"did:key:zStranger{number}" for number in range(STRANGERS)),
         ]
+        self.committed = 0
+        """Bursts that the broker has for certain."""
         self._offset = 0
         self._producer: Producer | None = None
         self._thread: threading.Thread | None = None
@@ -71,6 +73,7 @@ class NotifyWorkload:
                 producer.abort_transaction(COMMIT_S)
             else:
                 producer.commit_transaction(COMMIT_S)
+                self.committed += 1
         except KafkaException:
             # The next one fences this one's transaction; a commit in doubt is as the broker has it.
             self._producer = None

@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -24,7 +25,7 @@ from pipeline.trust import init_local
 from tests.faults.machine.ledger import Violation
 from tests.faults.machine.notify.oracle import NotifyOracle, Reading
 from tests.faults.machine.notify.receivers import SseReceiver, WebhookReceiver
-from tests.faults.machine.notify.workers import NotifyWorkers
+from tests.faults.machine.notify.workers import STAGES, NotifyWorkers
 from tests.faults.machine.notify.workload import NotifyWorkload
 from tests.faults.machine.zygote import Zygote
 from tests.kit.receivers import LOOPBACK
@@ -37,6 +38,7 @@ DEVICES = 12
 WARDS = ("ICU-1", "ICU-2", "ER")
 SECRET = "whsec_" + "bm90IGEgc2VjcmV0LCBidXQgbG9uZyBlbm91Z2g="
 SETTLE_PAUSE_S = 0.3
+WAITS_S = 20.0
 PRELOADED = (
     "faust.app.base", "faust.transport.drivers.aiokafka", "standardwebhooks.webhooks", "aiohttp.web",
 )  # fmt: skip
@@ -91,6 +93,7 @@ class NotifyWorld:
                 NotifyWorkers(self.folder, self._zygote, self.settings, self.tell, self._broken)
             )
             self.workers.heal()
+            self.wait_for(lambda: all(self.workers.says(each).startswith("running") for each in STAGES))
             self._undo = undo.pop_all()
         return self
 
@@ -155,6 +158,15 @@ class NotifyWorld:
         """SIGCONT."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._broker_process.pid, signal.SIGCONT)
+
+    def wait_for(self, probe: Callable[[], bool]) -> bool:
+        """Poll; False at the deadline, for the caller to go on otherwise."""
+        until = time.monotonic() + WAITS_S
+        while time.monotonic() < until:
+            if probe():
+                return True
+            time.sleep(0.05)
+        return False
 
     # ---- the end of a schedule -------------------------------------------------------------------------
 
