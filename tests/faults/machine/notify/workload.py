@@ -6,6 +6,7 @@ What came of each transaction nobody needs to remember: the topics say which rec
 import os
 import random
 import threading
+import time
 from collections.abc import Sequence
 
 from confluent_kafka import KafkaException, Producer
@@ -21,6 +22,7 @@ from schemas.records import EvidenceRef, Finding, FindingStatus, Severity
 TRANSACTION_MS = 4000
 COMMIT_S = 10.0
 ABORTED = 0.1
+LARGEST = 400
 UNREADABLE = 0.01
 STRANGERS = 100
 """Devices that nobody has registered: with them there are more groups than devices."""
@@ -79,9 +81,13 @@ class NotifyWorkload:
             self._producer = None
 
     def _run(self, rate_per_s: float) -> None:
-        pause_s = self.rng.choice((0.1, 0.3, 0.6))
+        pause_s, written_s = self.rng.choice((0.1, 0.3, 0.6)), time.monotonic()
         while not self._ends.wait(pause_s):
-            self.burst(max(1, round(rate_per_s * pause_s * self.rng.uniform(0.5, 1.5))))
+            # Also for the time that the last commit took, so that a slow broker makes bursts larger.
+            now_s = time.monotonic()
+            count = round(rate_per_s * (now_s - written_s) * self.rng.uniform(0.5, 1.5))
+            self.burst(max(1, min(count, LARGEST)))
+            written_s = now_s
 
     def _transactional(self) -> Producer:
         if self._producer is None:
