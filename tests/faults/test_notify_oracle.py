@@ -277,6 +277,27 @@ def test_what_is_given_up_of_another_output_or_changed_is_found() -> None:
     assert scene.found() == {"bytes"}
 
 
+def test_a_message_that_tells_of_no_source_record_is_routed_as_others_are() -> None:
+    scene = Scene()
+    scene.alerts.append(alert(10, [("alerts.control", 0, 1)], count=0, unmapped={"ward": "ICU-1"}))
+    assert scene.found() == {"not_routed"}
+    for party, number in (("soc", 4), ("icu", 4)):
+        scene.topics[party].append(routed(scene.alerts[-1], party, number))
+    for (party, _), came in scene.arrivals.items():
+        came.append(arrival(scene.topics[party][-1]))
+    assert scene.found() == set()
+
+
+@pytest.mark.parametrize(("devices", "told"), [([FAR], False), ([FAR, NEAR], True), ([], False)])
+def test_an_incident_is_for_whoever_has_one_of_its_devices(devices: list[str], told: bool) -> None:
+    scene = Scene()
+    resources = [{"type": "Device", "uid": each} for each in devices]
+    scene.alerts[3] = alert(6, [scene.sources[2].place], device={}, resources=resources)
+    scene.topics["soc"][1] = routed(scene.alerts[3], "soc", 2)
+    scene.arrivals["soc", "hook"][1] = arrival(scene.topics["soc"][1])
+    assert scene.found() == ({"not_routed"} if told else set())
+
+
 def test_a_suppressed_alert_is_for_nobody() -> None:
     scene = Scene()
     _covers([scene.sources[0].place])(scene)

@@ -9,6 +9,9 @@ from typing import Any
 
 from tests.faults.machine.oracle.formats import Place, Record, UntrueError, decode_as, place_of, spell
 
+BY_DEVICE, SINGLE = ("device.findings", "device.rejected"), ("integrity.findings",)
+SOURCES = (*BY_DEVICE, *SINGLE)
+"""Topics of records that are worth an alert; by device, and of one partition."""
 REJECTED = "device.rejected"
 TOLD_REASONS = frozenset(
     {
@@ -29,7 +32,7 @@ class Message:
     uid: str
     document: dict[str, Any]
     places: tuple[Place, ...]
-    """Empty for a message that tells of no record, such as one that time alone has made."""
+    """Of source topics. Empty for a message that tells of none, such as one that time alone has made."""
 
 
 def read_message(record: Record) -> Message:
@@ -44,9 +47,10 @@ def read_message(record: Record) -> Message:
     if ce_id != uid:
         raise UntrueError(f"{where} has the uid {uid!a} and the ce_id {ce_id!a}")
     try:
-        places = () if covers is None else places_of(covers)
+        told = () if covers is None else places_of(covers)
     except UntrueError as error:
         raise UntrueError(f"{where}: {error}") from error
+    places = tuple(place for place in told if place[0] in SOURCES)
     if places and document.get("count") != len(places):
         raise UntrueError(f"{where} counts {document.get('count')} and covers {len(places)}")
     return Message(record, uid, document, places)

@@ -11,7 +11,7 @@ from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from tests.faults.machine.ledger import Violation
-from tests.faults.machine.notify.covers import read_message
+from tests.faults.machine.notify.covers import BY_DEVICE, SINGLE, SOURCES, read_message
 from tests.faults.machine.notify.delivered import Arrival, Output
 from tests.faults.machine.notify.routed import Stream
 from tests.faults.machine.notify.told import Told
@@ -20,7 +20,6 @@ from tests.faults.machine.oracle.found import Found
 from tests.faults.machine.oracle.reading import ANSWER_S, TopicReader, UnreadableError
 
 ALERTS = "alerts"
-BY_DEVICE, SINGLE = ("device.findings", "device.rejected"), ("integrity.findings",)
 Arrivals = Mapping[tuple[str, str], Sequence[Arrival]]
 """By party and output; they grow meanwhile."""
 
@@ -44,7 +43,7 @@ class NotifyOracle:
 
     def take(self, record: Record) -> None:
         """Take a committed record of any of the topics."""
-        if record.topic in (*BY_DEVICE, *SINGLE):
+        if record.topic in SOURCES:
             self.told.source(record)
         elif record.topic == ALERTS:
             self._take_alert(record)

@@ -16,14 +16,14 @@ SUPPRESSED = 3
 def fits(filters: Mapping[str, Any], document: Mapping[str, Any], wards: Mapping[str, str]) -> bool:
     """Tell whether a party's filter, as its file has it, fits an alert; `wards` is by device."""
     least = SEVERITIES.index(filters.get("severity", SEVERITIES[0])) + 1
-    ward = document.get("unmapped", {}).get("ward") or wards.get(
-        document.get("device", {}).get("uid", ""), ""
-    )
+    own = document.get("unmapped", {}).get("ward")
+    devices = [document.get("device"), *document.get("resources", [])]  # of an incident, several
+    known = {own or wards.get(each["uid"], "") for each in devices if each} or {own or ""}
     rule = document["finding_info"]["analytic"]["uid"]
     return (
         document["status_id"] != SUPPRESSED
         and document["severity_id"] >= least
-        and ward in filters.get("wards", [ward])
+        and not known.isdisjoint(filters.get("wards", known))
         and rule in filters.get("rules", [rule])
     )
 
