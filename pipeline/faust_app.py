@@ -32,67 +32,14 @@ def make_app(settings: Settings, stage: str, slot: int) -> "faust.App":
     """Make the application of a stage's slot; agents are the caller's to add."""
     from faust import App
     from faust.assignor.partition_assignor import PartitionAssignor
-    from faust.transport.drivers import aiokafka as driver
-    from faust.types.tuples import ack_lock
 
-    class ReadCommittedThread(driver.AIOKafkaConsumerThread):
-        """Faust reads uncommitted unless it is exactly-once; records of aborted transactions never were."""
-
-        def _create_worker_consumer(self, transport: Any) -> Any:
-            consumer = super()._create_worker_consumer(transport)
-            consumer._isolation_level = "read_committed"  # noqa: SLF001 - Faust has no setting for it
-            return consumer
-
-    class ReadCommittedConsumer(driver.Consumer):
-        """A consumer of committed records that commits no offset behind one that is not acknowledged.
-
-        Faust's own count passes over the record at the committed offset, over that behind a marker of a
-        transaction, and over all before the first acknowledged one where nothing was committed yet: read
-        again after a kill they are not.
-        """
-
-        def __init__(self, *arguments: Any, **options: Any) -> None:
-            super().__init__(*arguments, **options)
-            self._given: defaultdict[Any, InOrder] = defaultdict(InOrder)
-            deliver = self.callback
-
-            async def noted(message: Any) -> None:
-                self._given[message.tp].give(message.offset)
-                await deliver(message)
-
-            self.callback = noted
-
-        def _new_consumer_thread(self) -> Any:
-            return ReadCommittedThread(self, loop=self.loop, beacon=self.beacon)
-
-        def _new_offset(self, tp: Any) -> int | None:
-            with ack_lock:
-                found = self._given[tp].next_offset(self._acked_index[tp])
-                if found is not None:
-                    self._acked[tp] = [offset for offset in self._acked[tp] if offset >= found]
-                    self._acked_index[tp] = set(self._acked[tp])
-            self._gap.pop(tp, None)
-            return found
-
-        async def on_partitions_revoked(self, revoked: Any) -> None:
-            for tp in revoked:
-                self._given.pop(tp, None)
-            await super().on_partitions_revoked(revoked)
-
-        async def on_partitions_assigned(self, assigned: Any, generation_id: int = 0) -> None:
-            self._given.clear()  # reading begins anew at what is committed
-            await super().on_partitions_assigned(assigned, generation_id)
-
-    class ReadCommittedTransport(driver.Transport):
-        """A transport whose consumers read committed records."""
-
-        Consumer = ReadCommittedConsumer
+    transport = _read_committed_transport()
 
     class ReadCommittedApp(App):
         """An application on that transport."""
 
         def _new_transport(self) -> Any:
-            return ReadCommittedTransport(self.conf.broker_consumer, self)
+            return transport(self.conf.broker_consumer, self)
 
     class OneWorkerAssignor(PartitionAssignor):
         """Gives one member everything, the one that has most of it already; the others stand by."""
@@ -157,6 +104,67 @@ def _own_id(folder: Path) -> str:
     except (FileNotFoundError, UnicodeDecodeError):
         replace_file(path, uuid.uuid4().hex.encode())
         return path.read_text(encoding="ascii")
+
+
+def _read_committed_transport() -> Any:
+    """Make the class of a transport whose consumers read what is committed, and commit what is done."""
+    from faust.transport.drivers import aiokafka as driver
+    from faust.types.tuples import ack_lock
+
+    class ReadCommittedThread(driver.AIOKafkaConsumerThread):
+        """Faust reads uncommitted unless it is exactly-once; records of aborted transactions never were."""
+
+        def _create_worker_consumer(self, transport: Any) -> Any:
+            consumer = super()._create_worker_consumer(transport)
+            consumer._isolation_level = "read_committed"  # noqa: SLF001 - Faust has no setting for it
+            return consumer
+
+    class ReadCommittedConsumer(driver.Consumer):
+        """A consumer of committed records that commits no offset behind one that is not acknowledged.
+
+        Faust's own count passes over the record at the committed offset, over that behind a marker of a
+        transaction, and over all before the first acknowledged one where nothing was committed yet: read
+        again after a kill they are not.
+        """
+
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            self._given: defaultdict[Any, InOrder] = defaultdict(InOrder)
+            deliver = self.callback
+
+            async def noted(message: Any) -> None:
+                self._given[message.tp].give(message.offset)
+                await deliver(message)
+
+            self.callback = noted
+
+        def _new_consumer_thread(self) -> Any:
+            return ReadCommittedThread(self, loop=self.loop, beacon=self.beacon)
+
+        def _new_offset(self, tp: Any) -> int | None:
+            with ack_lock:
+                found = self._given[tp].next_offset(self._acked_index[tp])
+                if found is not None:
+                    self._acked[tp] = [offset for offset in self._acked[tp] if offset >= found]
+                    self._acked_index[tp] = set(self._acked[tp])
+            self._gap.pop(tp, None)
+            return found
+
+        async def on_partitions_revoked(self, revoked: Any) -> None:
+            for tp in revoked:
+                self._given.pop(tp, None)
+            await super().on_partitions_revoked(revoked)
+
+        async def on_partitions_assigned(self, assigned: Any, generation_id: int = 0) -> None:
+            self._given.clear()  # reading begins anew at what is committed
+            await super().on_partitions_assigned(assigned, generation_id)
+
+    class ReadCommittedTransport(driver.Transport):
+        """A transport whose consumers read committed records."""
+
+        Consumer = ReadCommittedConsumer
+
+    return ReadCommittedTransport
 
 
 def hears_kafka(app: "faust.App") -> bool:
