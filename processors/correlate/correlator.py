@@ -141,13 +141,13 @@ class Correlator(Generic[T]):
 
     def _tell(self, key: GroupKey, notices: Sequence[Notice], now_ms: int) -> list[Alert]:
         """Tell of one group's notices, each with what holds it back, if anything does."""
-        of_cases: dict[str, list[Notice]] = {}
+        of_cases: dict[str, tuple[Case, list[Notice]]] = {}
         by_muter: dict[str, list[Notice]] = {}
         silences = self._people.in_force(now_ms)
         for notice in notices:
             owner = self._cases.owner_of(notice.uid) if isinstance(notice, FindingNotice) else None
             if owner is not None:
-                of_cases.setdefault(owner.uid, []).append(notice)
+                of_cases.setdefault(owner.uid, (owner, []))[1].append(notice)
                 continue
             muter = silence_of(notice, silences)
             if not muter and (inhibitor := inhibitor_of(notice, self._cases)) is not None:
@@ -159,10 +159,9 @@ class Correlator(Generic[T]):
             told = self._tell_new(key, found, now_ms, muter)
             self._count_suppressed(muter, key.analytic, told)
             alerts += told
-        for uid, found in of_cases.items():
-            case = self._cases.get(uid)
-            if case is not None:
-                alerts += self._go_on(case, found, now_ms)
+        for case, found in of_cases.values():
+            # Also where the case was forgotten for one of the new: its records must be told of.
+            alerts += self._go_on(case, found, now_ms)
         return alerts
 
     def _tell_new(self, key: GroupKey, notices: Sequence[Notice], now_ms: int, muter: str) -> list[Alert]:

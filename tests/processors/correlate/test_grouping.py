@@ -45,6 +45,19 @@ def test_what_is_added_is_told_at_the_interval() -> None:
     assert driven.correlator.held == 0
 
 
+def test_records_of_a_case_that_is_forgotten_in_the_same_step_are_told() -> None:
+    driven = Driven(CorrelateConfig(max_cases=1))
+    driven.add(finding(0, cause="one"))
+    driven.wait(1)
+    driven.add(finding(1, UPDATED, "one"), finding(2, cause="another"))
+    told = driven.wait(11)
+    assert sorted(place for each in told for place in each.covers) == [
+        "device.findings/0/1",
+        "device.findings/0/2",
+    ]
+    assert driven.released == driven.added
+
+
 def test_a_group_that_was_quiet_for_an_interval_waits_anew() -> None:
     driven = Driven()
     driven.add(rejection(1))
