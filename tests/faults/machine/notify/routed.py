@@ -19,7 +19,7 @@ def fits(filters: Mapping[str, Any], document: Mapping[str, Any], wards: Mapping
     own = document.get("unmapped", {}).get("ward")
     devices = [document.get("device"), *document.get("resources", [])]  # of an incident, several
     known = {own or wards.get(each["uid"], "") for each in devices if each} or {own or ""}
-    rule = document["finding_info"]["analytic"]["uid"]
+    rule = document.get("finding_info", {}).get("analytic", {}).get("uid", "")
     return (
         document["status_id"] != SUPPRESSED
         and document["severity_id"] >= least
