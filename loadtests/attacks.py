@@ -4,11 +4,11 @@ Each attack takes its victim from the fleet, gives the records to publish at onc
 victim sends from then on. The label travels as `Outgoing.meaning`, beside the record and never in it.
 """
 
-import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
-from loadtests.fleet import KEY_ID, Fleet, Monitor, Outgoing
+from loadtests.fleet import KEY_ID, Monitor, Outgoing
+from loadtests.scene import Launched, Scene
 from loadtests.vitals import Row
 from schemas.codec import CODEC
 from schemas.envelope import PayloadKind, SignedEnvelope, decode_envelope
@@ -22,11 +22,13 @@ GUESSES = 12
 SKIPPED = 3
 """Events withheld by the sequence gap."""
 IMPOSSIBLE_HEART_RATE_BPM = 480.0
+IMPOSSIBLE_SATURATION_PERCENT = 140.0
 BROKER_MAX_BATCH_BYTES = 1_048_588
 """Kafka's default `message.max.bytes`: the size of a whole record batch, overhead included."""
 
 _HEART_RATE = BY_NAME["hr"].code
 _PULSE = BY_NAME["pulse"].code
+_SATURATION = BY_NAME["spo2"].code
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,43 +39,12 @@ class Expectation:
     rule: str | None = None
     by_device: bool = False
     """The finding names the device only: no record can show what was never sent."""
+    each: bool = False
+    """Every record of the attack must show, not one of them."""
 
     def __str__(self) -> str:
         parts = [f"rejected: {self.reason.value}"] if self.reason else []
         return ", ".join([*parts, *([f"finding: {self.rule}"] if self.rule else [])])
-
-
-@dataclass(slots=True)
-class Scene:
-    """Where attacks take place: the fleet, chance, the topics' partition count, and a stolen device."""
-
-    fleet: Fleet
-    rng: random.Random
-    partitions: int
-    stolen: Monitor
-    """Enrolled, then revoked."""
-    registration: Outgoing
-    """The registry record that once enrolled `stolen`, as it was published."""
-    _used: set[str] = field(default_factory=set)
-
-    def victim(self) -> Monitor:
-        """Pick a monitor that sends and that nobody has touched yet, or any that sends if all were."""
-        sending = [m for m in self.fleet.monitors if m.latest and not m.silenced and not m.tampered]
-        if not sending:
-            message = "no healthy monitor is left to attack"
-            raise ValueError(message)
-        fresh = [m for m in sending if m.device_id not in self._used]
-        chosen = self.rng.choice(fresh or sending)
-        self._used.add(chosen.device_id)
-        return chosen
-
-
-@dataclass(frozen=True, slots=True)
-class Launched:
-    """What an attack did: records to publish now, in order, and the device that it is about."""
-
-    device_id: str
-    records: Sequence[Outgoing] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +174,21 @@ def _stuck_sensor(scene: Scene, time_us: int, name: str) -> Launched:
     return _one(victim, victim.reading(time_us))
 
 
+def _ward_spoof(scene: Scene, time_us: int, name: str) -> Launched:
+    """Monitors of one ward report an oxygen saturation above 100 % at the same moment, truly signed."""
+    ward = scene.ward()
+    return Launched(ward[0].device_id, tuple(_saturated(each, time_us, name) for each in ward))
+
+
+def _saturated(monitor: Monitor, time_us: int, name: str) -> Outgoing:
+    reported = {**_values(monitor.peek()), _SATURATION: IMPOSSIBLE_SATURATION_PERCENT}
+    return monitor.telemetry(time_us, Row(tuple(reported), tuple(reported.values())), name)
+
+
+def _values(row: Row) -> dict[int, float]:
+    return dict(zip(row.codes, row.values, strict=True))
+
+
 def _brute_force(scene: Scene, time_us: int, name: str) -> Launched:
     """Somebody at a bedside tries passwords."""
     victim = scene.victim()
@@ -262,6 +248,7 @@ ATTACKS: tuple[Attack, ...] = (
     Attack("silence", Expectation(rule="silence", by_device=True), _silence),
     Attack("out-of-range spoof", Expectation(rule="bounds"), _out_of_range),
     Attack("stuck sensor", Expectation(rule="stuck"), _stuck_sensor),
+    Attack("spoof of a whole ward", Expectation(rule="bounds", each=True), _ward_spoof),
     Attack("brute-force access", Expectation(rule="repeated_failed_access"), _brute_force),
     Attack("malformed bytes", _rejected(Reason.MALFORMED), _malformed_bytes),
     Attack("oversized record", _rejected(Reason.OVERSIZED), _oversized),

@@ -19,6 +19,9 @@ from schemas.envelope import PayloadKind
 from schemas.signing import SigningIdentity
 
 KEY_ID = "1"
+WARDS = ("icu-1", "icu-2", "icu-3", "step-down")
+NURSES = tuple(f"nurse-{number:02d}" for number in range(1, 13))
+"""As many for each ward: who logs in at a monitor is always of its ward."""
 CLEAN = "clean"
 """Meaning of a record that a healthy device sends."""
 
@@ -48,11 +51,18 @@ def device_identity(seed: int, index: int) -> SigningIdentity:
     return SigningIdentity(encode_did_key(public_key(material)), KEY_ID, material)
 
 
+def ward_of(index: int) -> str:
+    """Where device or nurse `index` is: they are dealt out to the wards in turn."""
+    return WARDS[index % len(WARDS)]
+
+
 class Monitor:
     """One bedside monitor: its identity, counters, and place in the record."""
 
-    def __init__(self, identity: SigningIdentity, audience: str, *, place: int = 0, boot: int = 1) -> None:
-        self.identity, self.boot = identity, boot
+    def __init__(
+        self, identity: SigningIdentity, audience: str, *, place: int = 0, boot: int = 1, ward: str = ""
+    ) -> None:
+        self.identity, self.boot, self.ward = identity, boot, ward
         self.silenced = False
         """True: it has stopped sending, without a word."""
         self.latest: Outgoing | None = None
@@ -105,15 +115,23 @@ class Monitor:
         return sent
 
     def access(
-        self, time_us: int, *, subject: str, outcome: str, action: str = "login", meaning: str = CLEAN
+        self,
+        time_us: int,
+        *,
+        subject: str,
+        outcome: str,
+        action: str = "login",
+        purpose: str = "TREAT",
+        session: str = "",
+        meaning: str = CLEAN,
     ) -> Outgoing:
         """Report that somebody asked for something; `outcome` is GRANTED, DENIED or FAILED."""
         body = {
             "subject": subject,
             "action": action,
             "resource": "monitor",
-            "purpose": "TREAT",
-            "session": "",
+            "purpose": purpose,
+            "session": session,
             "outcome": outcome,
         }
         return self._event(PayloadKind.ACCESS, time_us, body, meaning)
@@ -137,23 +155,41 @@ class Monitor:
 
 
 class Fleet:
-    """`size` monitors, each sending `rate_hz` readings a second, spread evenly over time and record."""
+    """`size` monitors, each sending `rate_hz` readings a second, spread evenly over time and record.
+
+    `nurses` are the subjects of their log-ins, as many as `NURSES`.
+    """
 
     def __init__(
-        self, size: int, *, audience: str, seed: int, start_us: int, rate_hz: float = 4.0, boot: int = 1
+        self,
+        size: int,
+        *,
+        audience: str,
+        seed: int,
+        start_us: int,
+        rate_hz: float = 4.0,
+        boot: int = 1,
+        nurses: Sequence[str] = NURSES,
     ) -> None:
         self.audience, self.seed, self.size = audience, seed, size
+        self._nurses = nurses
         self._period_us, self._start_us = round(1_000_000 / rate_hz), start_us
         length = len(rows())
         self.monitors: Sequence[Monitor] = tuple(
-            Monitor(device_identity(seed, index), audience, place=index * length // size, boot=boot)
+            Monitor(
+                device_identity(seed, index),
+                audience,
+                place=index * length // size,
+                boot=boot,
+                ward=ward_of(index),
+            )
             for index in range(size)
         )
         self._due = [(start_us + index * self._period_us // size, index, 0) for index in range(size)]
         heapq.heapify(self._due)
 
     def spare(self, index: int, *, boot: int = 1) -> Monitor:
-        """A monitor with a key of its own that is not of the fleet: stolen, or never enrolled."""
+        """A device with a key of its own that is not of the fleet: stolen, never enrolled, or a pump."""
         return Monitor(device_identity(self.seed, self.size + index), self.audience, boot=boot)
 
     def next_due_us(self) -> int:
@@ -166,11 +202,11 @@ class Fleet:
             time_us, index, turn = self._due[0]
             monitor = self.monitors[index]
             if not monitor.silenced:
-                yield from _turn(monitor, index, turn, time_us)
+                yield from _turn(monitor, index, turn, time_us, self._nurses[index % len(self._nurses)])
             heapq.heapreplace(self._due, (time_us + self._period_us, index, turn + 1))
 
 
-def _turn(monitor: Monitor, index: int, turn: int, time_us: int) -> Iterator[Outgoing]:
+def _turn(monitor: Monitor, index: int, turn: int, time_us: int, nurse: str) -> Iterator[Outgoing]:
     """What monitor `index` sends when its reading number `turn` is due, and the reading itself."""
     if turn == 0:
         yield monitor.lifecycle(time_us, "BOOT")
@@ -178,7 +214,6 @@ def _turn(monitor: Monitor, index: int, turn: int, time_us: int) -> Iterator[Out
     # The index shifts the turns, so that log-ins come in singly and not in waves.
     logins, since_login = divmod(turn + index, LOGIN_EVERY)
     if since_login == 0:
-        nurse = f"nurse-{index % 12 + 1:02d}"
         if logins % MISTYPED_EVERY == MISTYPED_EVERY - 1:
             yield monitor.access(time_us, subject=nurse, outcome="FAILED")
         yield monitor.access(time_us, subject=nurse, outcome="GRANTED")

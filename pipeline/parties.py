@@ -67,6 +67,12 @@ def believe_parties(settings: Settings) -> Parties:
     return parties
 
 
+def newest_version(settings: Settings) -> int:
+    """Return the highest version that is in force or was believed here; 0 for none. Raises PartiesError."""
+    version, _ = _remembered(settings.data_dir / "state" / "parties.json")
+    return max(version, read_parties(settings).version) if has_parties(settings) else version
+
+
 def check_follows(parties: Parties, version: int, digest: bytes) -> None:
     """Raise PartiesError unless `parties` may come after what was believed as `version` (0: nothing yet)."""
     if parties.version < version:

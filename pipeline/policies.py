@@ -1,5 +1,7 @@
 """The policies at work: workers follow `access.policies`, an authority publishes to it."""
 
+from importlib import resources
+
 from pipeline import metrics
 from pipeline.entries import EntryWriter
 from pipeline.following import TableFollower
@@ -10,6 +12,14 @@ from processors.access.policies import PolicyTable
 from schemas.envelope import PayloadKind, SignedEnvelope
 from schemas.signing import SigningIdentity
 from schemas.trust import TrustRoot
+
+SHIPPED = "hospital"
+"""Name of the document that the project ships."""
+
+
+def shipped(suffix: str) -> str:
+    """Read a file of the shipped document: `.cedar`, `.cedarschema`, `.cases.toml`."""
+    return resources.files("processors.access").joinpath(SHIPPED + suffix).read_text(encoding="utf-8")
 
 
 class PolicyFollower(TableFollower[PolicyTable]):

@@ -21,7 +21,6 @@ DocumentFile = Annotated[
         help="NAME.cedar, with NAME.cedarschema beside it; or `hospital`, which ships with attestream.",
     ),
 ]
-SHIPPED = "hospital"
 
 
 def register(app: typer.Typer) -> None:
@@ -135,12 +134,11 @@ def _read(document: str, name: str = "") -> "Document":
 
 def _beside(document: str, suffix: str, missing: str | None = None) -> str:
     """Read the file of a document with this suffix; raises UsageError where it must be there and is not."""
-    from importlib import resources
-
+    from pipeline.policies import SHIPPED, shipped
     from pipeline.settings import UsageError
 
     if document == SHIPPED:
-        return resources.files("processors.access").joinpath(SHIPPED + suffix).read_text(encoding="utf-8")
+        return shipped(suffix)
     path = Path(document)
     if path.suffix != ".cedar":
         raise UsageError(f"{document}: expected a file NAME.cedar, or `{SHIPPED}`")

@@ -16,11 +16,13 @@ from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, TopicP
 
 from pipeline import kafka
 from pipeline.demo.books import Books, Partition
+from pipeline.demo.notified import PARTY_TOPIC, Decided, SeenIncident, Told
 from pipeline.settings import PipelineError, Settings
 from pipeline.topics import (
     ALERTS,
     ANCHORS,
     CHECKPOINTS,
+    DECISIONS,
     EVENTS,
     FINDINGS,
     INTEGRITY,
@@ -35,7 +37,7 @@ from schemas.errors import FormatError
 from schemas.note import parse_note
 from schemas.records import decode_finding
 
-WATCHED = tuple(dict.fromkeys((*RAW_TOPICS, *SEALED_TOPICS, ANCHORS)))
+WATCHED = tuple(dict.fromkeys((*RAW_TOPICS, *SEALED_TOPICS, ANCHORS, PARTY_TOPIC)))
 
 
 class WatchError(PipelineError):
@@ -95,7 +97,8 @@ class Observed:
     findings: list[SeenFinding] = field(default_factory=list)
     opened: Counter[str] = field(default_factory=Counter)
     opened_about: Counter[str] = field(default_factory=Counter)
-    alerts: int = 0
+    decided: Decided = field(default_factory=Decided)
+    told: Told = field(default_factory=Told)
     anchors: list[SeenAnchor] = field(default_factory=list)
     epoch: list[EpochEntry] = field(default_factory=list)
     sealed_records: Counter[Partition] = field(default_factory=Counter)
@@ -119,6 +122,8 @@ class Observed:
                 self.sealed_records[partition] += 1
             if record.topic == CHECKPOINTS:
                 self._checkpoint(record)  # counted from the log's first leaf on, whoever ran before
+            elif record.topic == PARTY_TOPIC:
+                self.told.take_routed(record, earlier=record.offset < self.since.get(partition, 0))
             elif record.offset >= self.since.get(partition, 0):
                 self._note(record, at_s)
 
@@ -140,7 +145,9 @@ class Observed:
             case topic if topic in (FINDINGS, INTEGRITY):
                 self._finding(record, at_s)
             case topic if topic == ALERTS:
-                self.alerts += 1
+                self.told.take_alert(record, at_s)
+            case topic if topic == DECISIONS:
+                self.decided.take(record)
             case topic if topic == ANCHORS:
                 anchor = CODEC.decode("anchor", record.value or b"")
                 seen = SeenAnchor(anchor["status"], anchor["tree_size"], record.append_ms, at_s)
@@ -166,6 +173,13 @@ class Observed:
         except FormatError:
             return  # the signed list of the shards is a leaf too, but no checkpoint
         self.epoch.append(EpochEntry(index, checkpoint.origin, checkpoint.size, record.append_ms))
+
+    def incidents(self) -> list[SeenIncident]:
+        """Return the incidents but for that the devices left in good order."""
+        with self.lock:
+            left_ms = self.gone_us / 1000 if self.gone else float("inf")
+            found = list(self.told.incidents.values())
+        return [each for each in found if each.rule != "silence" or each.start_ms < left_ms]
 
     def sealed_by_origin(self, log_name: str) -> dict[str, int]:
         """How many leaves each shard must have, by origin; the epoch log grows with them and is left out."""
@@ -247,7 +261,7 @@ class Watcher:
                 if error is not None and not _ends_sight(error):
                     continue  # a broker that restarts: librdkafka goes on by itself
                 self._observed.take(kafka.to_record(message), time.monotonic())
-        except (PipelineError, FormatError, KafkaException) as error:
+        except (PipelineError, FormatError, KafkaException, ValueError, KeyError) as error:
             self._failure = error
 
 

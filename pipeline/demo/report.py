@@ -6,8 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline.demo.access import AccessOutcome
+from pipeline.demo.alerts import AlertsOutcome
 from pipeline.demo.books import Balance
 from pipeline.demo.show import Show
+from pipeline.demo.tables import show_access, show_alerts
 from pipeline.demo.tamper import Tampering
 from pipeline.demo.verdicts import Verdict
 
@@ -28,6 +31,8 @@ class Result:
     confirmed: int = 0
     last_lag_s: float | None = None
     verdicts: Sequence[Verdict] = ()
+    access: AccessOutcome | None = None
+    alerts: AlertsOutcome | None = None
     evidence_verified: bool = False
     tampering: Tampering | None = None
     problems: list[str] = field(default_factory=list)
@@ -43,6 +48,8 @@ class Result:
         told += [
             f"the attack '{v.name}' was not found: {v.seen} was seen" for v in self.verdicts if not v.found
         ]
+        told += self.access.problems() if self.access else ["the access scene was not played"]
+        told += self.alerts.problems() if self.alerts else ["nobody counted the alerts"]
         if self.clean_rejected:
             examples = ", ".join(f"{s} ({r})" for s, r in list(self.clean_rejected.items())[:3])
             told.append(f"{len(self.clean_rejected)} clean events were rejected: {examples}")
@@ -85,6 +92,8 @@ class Result:
                 }
                 for v in self.verdicts
             ],
+            "access": self.access.to_json() if self.access else None,
+            "alerts": self.alerts.to_json() if self.alerts else None,
             "evidence_verified": self.evidence_verified,
             "tamper_found": self.tampering is not None and self.tampering.found,
             "ok": self.ok,
@@ -109,6 +118,10 @@ def show_result(show: Show, result: Result) -> None:
         ]
         columns = ["attack", "expected", "found", "after"]
         show.table("Attacks", columns, rows, keep_whole=["expected"])
+    if result.access is not None:
+        show_access(show, result.access)
+    if result.alerts is not None:
+        show_alerts(show, result.alerts)
     if result.balance is not None:
         _show_books(show, result, result.balance)
     show.say()
@@ -118,8 +131,8 @@ def show_result(show: Show, result: Result) -> None:
     if not failures:
         attacks = f"all {len(result.verdicts)} attacks were found, " if result.verdicts else ""
         show.say(
-            f"[bold]It holds:[/] {attacks}no clean event was rejected, the books balance, "
-            f"{result.confirmed} anchors are confirmed.",
+            f"[bold]It holds:[/] {attacks}no clean event was rejected, access was decided by the policies, "
+            f"every alert was delivered, the books balance, {result.confirmed} anchors are confirmed.",
             mark=show.mark(good=True),
         )
 

@@ -16,6 +16,7 @@ from loadtests.attacks import ATTACKS
 from pipeline.demo.report import show_result
 from pipeline.demo.run import Demo, DemoOptions
 from pipeline.demo.show import Show
+from pipeline.demo.subscribers import subscribed
 from pipeline.local.stack import LocalStack
 from pipeline.settings import Settings
 
@@ -57,11 +58,13 @@ def play(settings: Settings, options: DemoOptions, report: Path | None, show: Sh
         f"{settings.data_dir} [dim](seed {options.seed})[/]",
     )
     stack = LocalStack(settings)
-    try:
-        _start(stack, show)
-        result = Demo(settings, options, show, stack).run()
-    finally:
-        stack.stop()
+    stack.check_free()
+    with subscribed(settings) as subscribers:
+        try:
+            _start(stack, show)
+            result = Demo(settings, options, show, stack, subscribers).run()
+        finally:
+            stack.stop()
     show_result(show, result)
     if report is not None:
         result.write(report)

@@ -33,8 +33,14 @@ class Snapshot:
     accepted: int
     rejected: Mapping[str, int]
     in_flight: int
+    permitted: int
+    denied: int
+    access: str
+    """How far the access scene is."""
     findings: Mapping[str, int]
     alerts: int
+    told: Mapping[str, int]
+    """Alerts that each output of the party was told of."""
     shards: int
     leaves: int
     submitted: int
@@ -113,8 +119,10 @@ class Show:
             f"[bold]attestream demo[/]: {devices} bedside monitors replay a real intensive-care record, on a "
             f"real Kafka, for {seconds:g} s. Each event is signed by its device. The pipeline accepts or "
             "rejects it, puts it into a Merkle log, and anchors the log's root on a ledger: here a local "
-            f"stand-in with the interface of Hedera. The demo {mixed}. Then it checks from outside that each "
-            "was found, that every record was judged exactly once, and that what was logged cannot change."
+            f"stand-in with the interface of Hedera. The demo {mixed}. Beside that a ward asks for access, "
+            "and a security centre is told of alerts, though its receivers fail. Then it checks from outside "
+            "that each attack was found, that access was decided by the policies, that no alert was lost, "
+            "that every record was judged exactly once, and that what was logged cannot change."
         )
         self.console.print(Panel(text, padding=(0, 1), border_style="cyan"))
         self.say(f"[dim]files in {data_dir}[/]")
@@ -229,7 +237,11 @@ def _panel(snapshot: Snapshot, dot: str) -> Panel:
         ),
     )
     grid.add_row("rejected", _counts(snapshot.rejected, dot))
-    grid.add_row("findings", f"{_counts(snapshot.findings, dot)} [dim]({snapshot.alerts:,} alerts)[/]")
+    now = f" [dim]({snapshot.access})[/]" if snapshot.access else ""
+    grid.add_row("access", f"{snapshot.permitted:,} permitted {dot} {snapshot.denied:,} denied{now}")
+    grid.add_row("findings", _counts(snapshot.findings, dot))
+    told = "".join(f" {dot} {count:,} by {name}" for name, count in snapshot.told.items())
+    grid.add_row("alerts", f"{snapshot.alerts:,}{told}")
     grid.add_row("log", f"{snapshot.leaves:,} leaves in {snapshot.shards} trees, signed")
     grid.add_row("anchors", _anchor(snapshot))
     if planned:
@@ -253,7 +265,10 @@ def _line(snapshot: Snapshot) -> str:
         f"{snapshot.elapsed_s:.0f} s  produced {snapshot.produced:,} ({snapshot.rate_hz:,.0f}/s)",
         f"accepted {snapshot.accepted:,}",
         f"rejected {sum(snapshot.rejected.values()):,}",
+        f"permitted {snapshot.permitted:,}",
+        f"denied {snapshot.denied:,}",
         f"findings {sum(snapshot.findings.values()):,}",
+        f"alerts {snapshot.alerts:,}",
         f"leaves {snapshot.leaves:,}",
         f"anchors {snapshot.confirmed}",
     ]

@@ -13,8 +13,9 @@ from functools import partial
 
 from confluent_kafka import KafkaError, Message
 
-from loadtests.attacks import ATTACKS, SLOW_ATTACKS, Attack, Scene
+from loadtests.attacks import ATTACKS, SLOW_ATTACKS, Attack
 from loadtests.fleet import CLEAN, Outgoing
+from loadtests.scene import Scene
 from pipeline import kafka
 from pipeline.settings import Settings
 from pipeline.topics import RAW_TOPIC_OF, REGISTRY
@@ -37,6 +38,8 @@ class LaunchedAttack:
     launched_at_s: float
     delivered: dict[str, float] = field(default_factory=dict)
     """topic/partition/offset to the moment of the broker's acknowledgement (monotonic seconds)."""
+    touched: frozenset[str] = frozenset()
+    """Further devices that it is about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +145,9 @@ class Traffic:
         while self._waiting and self._waiting[0].after_s <= time.monotonic() - self.started_s:
             attack = self._waiting.pop(0).attack
             launched = attack.launch(self._scene, time.time_ns() // 1000)
-            self.launched[attack.name] = LaunchedAttack(attack, launched.device_id, time.monotonic())
+            self.launched[attack.name] = LaunchedAttack(
+                attack, launched.device_id, time.monotonic(), touched=launched.device_ids
+            )
             for record in launched.records:
                 self._publish(record)
 

@@ -84,15 +84,23 @@ def _finding(
     launched: LaunchedAttack, findings: Iterable[SeenFinding], deadline_s: float | None
 ) -> _Sign | None:
     expected = launched.attack.expected
+    cited: dict[str, float] = {}
     for finding in findings:
         if finding.rule != expected.rule or finding.status != "OPENED":
             continue
-        cited = [launched.delivered[s] for s in finding.sources if s in launched.delivered]
-        if cited:
-            return _Sign(finding.at_s, max(cited))
+        mine = [s for s in finding.sources if s in launched.delivered]
+        if mine and not expected.each:
+            return _Sign(finding.at_s, max(launched.delivered[s] for s in mine))
+        cited |= dict.fromkeys(mine, finding.at_s)
         about_it = expected.by_device and finding.device_id == launched.device_id
         if about_it and finding.at_s >= launched.launched_at_s:
             return _Sign(finding.at_s, launched.launched_at_s if deadline_s is None else deadline_s)
+    if cited and cited.keys() == launched.delivered.keys():
+        # The slowest of them counts.
+        return max(
+            (_Sign(at_s, launched.delivered[s]) for s, at_s in cited.items()),
+            key=lambda sign: sign.at_s - sign.delivered_s,
+        )
     return None
 
 
@@ -121,8 +129,11 @@ def clean_rejections(launched: Iterable[LaunchedAttack], observed: Observed) -> 
         return {s: r.reason for s, r in observed.rejections.items() if s not in meant}
 
 
-def false_alarms(launched: Iterable[LaunchedAttack], observed: Observed) -> int:
-    """Count findings that were opened about devices which no attack touched."""
-    victims = {attack.device_id for attack in launched}
+def false_alarms(
+    launched: Iterable[LaunchedAttack], observed: Observed, broken_into: Iterable[str] = ()
+) -> int:
+    """Count findings that were opened about devices which no attack touched, nor a break-glass access."""
+    expected = {device for attack in launched for device in (attack.device_id, *attack.touched)}
+    expected.update(broken_into)
     with observed.lock:
-        return sum(count for device, count in observed.opened_about.items() if device not in victims)
+        return sum(count for device, count in observed.opened_about.items() if device not in expected)

@@ -5,12 +5,12 @@ from collections.abc import Callable, Mapping
 
 from pipeline.demo.observed import Observed
 from pipeline.demo.tamper import published_logs
-from pipeline.demo.traffic import Traffic
 from pipeline.settings import PipelineError, Settings
 
 POLL_S = 0.1
 JUDGED_DEADLINE_S = 120.0
 SEALED_DEADLINE_S = 60.0
+TOLD_DEADLINE_S = 60.0
 
 Missing = Callable[[], str]
 """Says what is still missing; empty when nothing is."""
@@ -33,11 +33,11 @@ def wait_until_none(
         time.sleep(POLL_S)
 
 
-def unjudged(observed: Observed, traffic: Traffic) -> Missing:
-    """Raw records without a verdict yet, counted in the topics."""
+def unjudged(observed: Observed, produced: Callable[[], int]) -> Missing:
+    """Raw records without a verdict yet, counted in the topics; `produced` are known to be there."""
 
     def missing() -> str:
-        unseen = max(0, traffic.produced - observed.books.raw)
+        unseen = max(0, produced() - observed.books.raw)
         count = observed.books.in_flight + unseen
         return f"{count:,} records to be judged" if count > 0 else ""
 

@@ -73,8 +73,7 @@ class LocalStack:
         `on_step` hears in words what is being waited for. Call it, for an attached stack, from a thread
         that outlives the stack. Raises StackBusyError, JarsUnavailableError, StackFailedError.
         """
-        if stackfile.supervisor_of(self.data_dir) is not None:
-            raise StackBusyError(f"a stack runs in {self.data_dir} already: see `attestream status`")
+        self.check_free()
         if not self._settings.bootstrap_servers:
             jars.prepare(self._settings.cache_dir, on_download)
         for folder in (self.data_dir, self.data_dir / "keys"):
@@ -86,6 +85,11 @@ class LocalStack:
         except BaseException:
             self.stop()
             raise
+
+    def check_free(self) -> None:
+        """Raise StackBusyError where a stack runs in the data directory."""
+        if self.alive():
+            raise StackBusyError(f"a stack runs in {self.data_dir} already: see `attestream status`")
 
     def stop(self) -> bool:
         """Take the stack down and wait until it is; False when none was up."""

@@ -8,13 +8,13 @@ from loadtests.attacks import (
     ATTACKS,
     BROKER_MAX_BATCH_BYTES,
     GUESSES,
+    IMPOSSIBLE_SATURATION_PERCENT,
     SKIPPED,
     SLOW_ATTACKS,
-    Launched,
-    Scene,
     largest_value_bytes,
 )
 from loadtests.fleet import Fleet, Outgoing
+from loadtests.scene import WARD_DEVICES, Launched, Scene
 from schemas.ed25519 import verify_batch
 from schemas.envelope import MAX_ENVELOPE_BYTES, PayloadKind, decode_envelope, pae, pae_prefix
 from schemas.errors import FormatError
@@ -75,7 +75,7 @@ def stage() -> Stage:
 
 
 def test_the_list_is_whole_and_every_expectation_says_something() -> None:
-    assert len(ATTACKS) == len(BY_ATTACK) == 16
+    assert len(ATTACKS) == len(BY_ATTACK) == 17
     assert all(str(a.expected) for a in ATTACKS)
     assert set(BY_ATTACK) >= SLOW_ATTACKS
     assert str(BY_ATTACK["equivocation"].expected) == "rejected: equivocation, finding: equivocation"
@@ -208,11 +208,43 @@ def test_oversized_fills_what_the_broker_takes(stage: Stage) -> None:
     assert BROKER_MAX_BATCH_BYTES - 200 < len(record.value) + len(record.key) < BROKER_MAX_BATCH_BYTES
 
 
-def test_all_attacks_together_have_different_victims(stage: Stage) -> None:
-    victims = [stage.launch(attack.name).device_id for attack in ATTACKS]
+def test_ward_spoof_is_one_ward_at_one_moment_under_true_signatures(stage: Stage) -> None:
+    launched = stage.launch("spoof of a whole ward")
+    by_id = {m.device_id: m for m in stage.fleet.monitors}
+    assert launched.device_ids == {record.device_id for record in launched.records}
+    assert len({by_id[device].ward for device in launched.device_ids}) == 1
+    assert len(launched.records) == len(launched.device_ids) == 5  # 20 monitors on four wards
+    for record in launched.records:
+        event = event_of(record)
+        values = dict(zip(event.body["codes"], event.body["values"], strict=True))
+        assert values[BY_NAME["spo2"].code] == IMPOSSIBLE_SATURATION_PERCENT
+        assert event.time_us == START_US + 3 * SECOND_US
+        assert stage.verifies(record)
+
+
+def test_ward_spoof_is_bounded_and_spares_whoever_was_hit_before() -> None:
+    fleet = Fleet(80, audience=AUDIENCE, seed=11, start_us=START_US)
+    list(fleet.due(START_US + SECOND_US))
+    scene = Scene(
+        fleet,
+        random.Random(5),
+        PARTITIONS,
+        fleet.spare(0),
+        Outgoing(PayloadKind.REGISTRY_ENTRY, b"", b"", ""),
+    )
+    hit = {scene.victim().device_id for _ in range(8)}
+    ward = {m.device_id for m in scene.ward()}
+    assert len(ward) == WARD_DEVICES
+    assert not ward & hit
+    assert scene.victim().device_id not in ward | hit
+
+
+def test_all_attacks_on_single_devices_have_different_victims(stage: Stage) -> None:
+    launched = [stage.launch(attack.name) for attack in ATTACKS]
+    victims = [each.device_id for each in launched if len(each.device_ids) == 1]
     stolen = stage.scene.stolen.device_id
     assert victims.count(stolen) == 2
-    assert len(set(victims)) == len(ATTACKS) - 1
+    assert len(set(victims)) == len(victims) - 1 == len(ATTACKS) - 2
 
 
 def test_a_small_fleet_suffices() -> None:

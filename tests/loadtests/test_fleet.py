@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 
 from loadtests import vitals
-from loadtests.fleet import CLEAN, Fleet, Monitor, Outgoing, device_identity
+from loadtests.fleet import CLEAN, NURSES, Fleet, Monitor, Outgoing, device_identity, ward_of
 from schemas.ed25519 import check_public_key, verify_batch
 from schemas.envelope import PayloadKind, decode_envelope, pae, pae_prefix
 from schemas.events import Event, decode_event
@@ -48,6 +48,17 @@ def test_every_record_is_a_valid_event_under_its_devices_signature() -> None:
         assert verify_batch([keys[event.device_id]], [message], [envelope.signatures[0].signature]) == [True]
         assert record.key == event.device_id.encode()
         assert (record.meaning, record.partition) == (CLEAN, None)
+
+
+def test_whoever_logs_in_is_of_the_monitors_ward() -> None:
+    nurses = [f"did:example:{number}" for number in range(len(NURSES))]
+    ward = {nurse: ward_of(number) for number, nurse in enumerate(nurses)}
+    simulated = Fleet(50, audience=AUDIENCE, seed=7, start_us=START_US, nurses=nurses)
+    of = {m.device_id: m.ward for m in simulated.monitors}
+    events = map(decode, simulated.due(START_US + 60 * SECOND_US))
+    seen = {(e.body["subject"], e.device_id) for e in events if e.kind is PayloadKind.ACCESS}
+    assert {subject for subject, _ in seen} == set(nurses)
+    assert all(ward[subject] == of[device] for subject, device in seen)
 
 
 def test_sequences_rise_by_one_per_device_and_kind() -> None:

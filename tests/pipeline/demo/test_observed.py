@@ -1,14 +1,29 @@
 """What the watcher keeps of the topics, from records made as the stages make them."""
 
+import json
 import random
+from dataclasses import replace
 
+from pipeline.demo.notified import PARTY_TOPIC, SeenIncident
 from pipeline.demo.observed import Observed
-from pipeline.topics import ALERTS, ANCHORS, CHECKPOINTS, EVENTS, FINDINGS, REGISTRY, REJECTED, TELEMETRY_RAW
+from pipeline.topics import (
+    ALERTS,
+    ANCHORS,
+    CHECKPOINTS,
+    DECISIONS,
+    EVENTS,
+    FINDINGS,
+    REGISTRY,
+    REJECTED,
+    TELEMETRY_RAW,
+)
 from processors.model import RawRecord
 from schemas.checkpoint import Checkpoint, sign_checkpoint
 from schemas.codec import CODEC
+from schemas.decisions import DecisionKind, DecisionReason, Effect
 from schemas.note import Ed25519Signer, format_note
 from schemas.records import EvidenceRef, Finding, Headers, Severity
+from tests.schemas.test_decisions import DECISION
 
 LOG = "log.example"
 
@@ -33,6 +48,26 @@ def anchor(status: str, size: int) -> bytes:
 def silence(device: str, time_us: int) -> bytes:
     evidence = (EvidenceRef(TELEMETRY_RAW, 3, 7),)
     return Finding("silence", Severity.MEDIUM, device, time_us, "text", evidence).encode(bytes(16))
+
+
+def alert(
+    uid: str,
+    rule: str = "stuck",
+    status_id: int = 1,
+    device: str = "did:a",
+    incident: int = 0,
+    at_ms: int = 5,
+) -> bytes:
+    """What the correlator writes, as far as the demo reads it."""
+    body = {
+        "metadata": {"uid": uid},
+        "finding_info": {"uid": f"cause of {uid}", "analytic": {"uid": rule}},
+        "status_id": status_id,
+        "start_time": at_ms,
+        "device": {"uid": device},
+        "unmapped": {"incident": True, "devices": incident} if incident else {},
+    }
+    return json.dumps(body).encode()
 
 
 def observed(*records: RawRecord, **fields: object) -> Observed:
@@ -66,13 +101,13 @@ def test_expected_leaves_are_the_records_of_each_sealed_partition() -> None:
         record(EVENTS, 0, headers=[("source", b"device.telemetry.raw/0/0")]),
         record(EVENTS, 5, headers=[("source", b"device.telemetry.raw/0/1")]),
         record(REGISTRY, 0),
-        record(ALERTS, 0),
+        record(ALERTS, 0, alert("a")),
         record(TELEMETRY_RAW, 0),
         record(CHECKPOINTS, 0, checkpoint(LOG, 1)),
     )
     expected = {f"{LOG}/{EVENTS}/0": 2, f"{LOG}/{REGISTRY}/0": 1, f"{LOG}/{ALERTS}/0": 1}
     assert found.sealed_by_origin(LOG) == expected
-    assert found.alerts == 1
+    assert found.told.alerts == 1
 
 
 def test_the_epoch_log_that_covers_all_shards() -> None:
@@ -122,3 +157,60 @@ def test_the_sampled_event_is_any_of_them() -> None:
             )
         sampled.add(found.sample)
     assert sampled == {(0, offset) for offset in range(5)}
+
+
+def test_an_alert_counts_once_and_the_newest_that_is_due_is_the_last_that_is_not_suppressed() -> None:
+    found = observed(
+        record(ALERTS, 0, alert("a", "break_glass", device="did:pump")),
+        record(ALERTS, 3, alert("b")),
+        record(ALERTS, 5, alert("c", status_id=3)),
+        record(ALERTS, 7, alert("b")),  # made again after a crash
+    )
+    told = found.told
+    assert (told.alerts, told.suppressed, told.due, told.routed) == (4, 1, 3, -1)
+    assert told.first_s["break_glass", "did:pump"] == 0.0
+    assert ("break_glass", "did:a") not in told.first_s
+
+
+def test_messages_about_one_incident_are_one_and_a_fleet_that_left_is_none() -> None:
+    def message(uid: str, **changes: object) -> bytes:
+        return json.dumps({**json.loads(alert(uid, "bounds", incident=5)), **changes}).encode()
+
+    cause = {"uid": "one", "analytic": {"uid": "bounds"}}
+    found = observed(
+        record(ALERTS, 0, message("a", finding_info=cause)),
+        record(ALERTS, 1, message("b", finding_info=cause, unmapped={"incident": True, "devices": 12})),
+        record(ALERTS, 2, alert("c", "silence", incident=9, at_ms=99)),
+        record(ALERTS, 3, alert("d", "silence", incident=9, at_ms=101)),
+        gone=frozenset({"did:a"}),
+        gone_us=100_000,
+    )
+    assert found.incidents() == [SeenIncident("bounds", 12, 5), SeenIncident("silence", 9, 99)]
+
+
+def test_the_partys_numbers_count_from_where_the_demo_began() -> None:
+    def numbered(offset: int, number: int, source: int) -> RawRecord:
+        headers = [("party.sequence", b"%d" % number), ("source", b"alerts/0/%d" % source)]
+        return record(PARTY_TOPIC, offset, headers=headers)
+
+    found = observed(
+        numbered(0, 1, 3),
+        numbered(2, 2, 4),
+        numbered(4, 3, 9),
+        numbered(6, 5, 11),
+        since={(PARTY_TOPIC, 0): 4},
+    )
+    told = found.told
+    assert (told.before, told.numbers, told.newest, told.routed) == (2, {3, 5}, 5, 11)
+    assert observed().told.newest == 0
+
+
+def test_requests_are_counted_by_their_decision_and_by_their_device() -> None:
+    given = [
+        DECISION,
+        replace(DECISION, effect=Effect.DENY, reason=DecisionReason.NO_PERMIT, device_id="did:pump"),
+        replace(DECISION, kind=DecisionKind.REVOCATION, effect=Effect.DENY),
+    ]
+    found = observed(*(record(DECISIONS, n, d.encode(bytes(16))) for n, d in enumerate(given))).decided
+    assert (found.permitted, found.denied) == (1, {"no_permit": 1})
+    assert found.asked_at == {DECISION.device_id: 1, "did:pump": 1}

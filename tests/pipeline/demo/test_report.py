@@ -10,7 +10,10 @@ import pytest
 from rich.console import Console
 
 from loadtests.attacks import ATTACKS
+from pipeline.demo.access import AccessOutcome, Played
+from pipeline.demo.alerts import AlertsOutcome, Delivered
 from pipeline.demo.books import Balance
+from pipeline.demo.notified import SeenIncident
 from pipeline.demo.report import Result, show_result
 from pipeline.demo.show import Show, Snapshot
 from pipeline.demo.tamper import Tampering
@@ -19,8 +22,14 @@ from pipeline.demo.verdicts import Verdict
 BALANCE = Balance(100, 98, {"replay": 1, "bad_signature": 1}, 0, (), (), (), ())
 TAMPERING = Tampering("log/x/0", "tile/0/000.p/9", 5, found=True, told="tile/0/000.p/9: does not hash")
 SNAPSHOT = Snapshot(
-    30.0, 60.0, 50, 6000, 200.0, 5990, {"replay": 1}, 9, {"stuck": 3}, 5, 25, 8000, 4, 3, 36, 2.0, (7, 9, 16)
+    30.0, 60.0, 50, 6000, 200.0, 5990, {"replay": 1}, 9, 31, 4, "Farid breaks the glass", {"stuck": 3}, 5,
+    {"demo-webhook": 3, "demo-sse": 5}, 25, 8000, 4, 3, 36, 2.0, (7, 9, 17),
+)  # fmt: skip
+ACCESS = AccessOutcome(
+    [Played("Nora logs in", "permitted: policy", "permitted: policy", 41.5)], 31, 4, 240.5, 900.0
 )
+HOOK = Delivered("demo-webhook", 61, [], [], 20.0, 17, 1.5)
+ALERTS = AlertsOutcome([HOOK, replace(HOOK, output="demo-sse")], [], 63, 2, [SeenIncident("bounds", 12, 0)])
 
 
 def verdict(name: str, expected: str, latency_ms: float | None = None) -> Verdict:
@@ -39,6 +48,8 @@ def good() -> Result:
         confirmed=3,
         last_lag_s=3.25,
         verdicts=[verdict(a.name, str(a.expected), 12.5) for a in ATTACKS],
+        access=ACCESS,
+        alerts=ALERTS,
         evidence_verified=True,
         tampering=TAMPERING,
     )
@@ -53,6 +64,18 @@ def test_the_report_has_exactly_its_members(tmp_path: Path) -> None:
         "findings": {"stuck": 3},
         "log": {"shards": 25, "leaves": 120},
         "anchors": {"submitted": 4, "confirmed": 3, "last_lag_s": 3.25},
+        "access": {
+            "permitted": 31,
+            "denied": 4,
+            "revocation_ms": 240.5,
+            "break_glass_alerted": True,
+        },
+        "alerts": {
+            "delivered": {"demo-webhook": 61, "demo-sse": 61},
+            "gaps": 0,
+            "suppressed": 2,
+            "incidents": 1,
+        },
         "evidence_verified": True,
         "tamper_found": True,
         "ok": True,
@@ -79,6 +102,26 @@ FAULTS = {
     "no tampering": ({"tampering": None}, "flipped byte"),
     "an unfound byte": ({"tampering": replace(TAMPERING, found=False)}, "flipped byte"),
     "a missed attack": ({"verdicts": [verdict("replay", "x")]}, "'replay' was not found"),
+    "another answer": (
+        {"access": replace(ACCESS, played=[replace(ACCESS.played[0], seen="denied: no_permit")])},
+        "Nora logs in: expected permitted: policy, seen denied: no_permit",
+    ),
+    "a key that lives on": ({"access": replace(ACCESS, revocation_ms=None)}, "was not denied"),
+    "a quiet broken glass": ({"access": replace(ACCESS, alerted_ms=None)}, "no alert told"),
+    "a scene cut short": (
+        {"access": replace(ACCESS, revocation_ms=None, failure="no Kafka")}, "ended early: no Kafka"
+    ),
+    "no scene": ({"access": None}, "access scene was not played"),
+    "a lost alert": (
+        {"alerts": replace(ALERTS, deliveries=[HOOK, replace(HOOK, output="demo-sse", missing=[7, 9])])},
+        "demo-sse lacks 2 numbers: 7, 9",
+    ),
+    "a forged request": (
+        {"alerts": replace(ALERTS, deliveries=[replace(HOOK, faults=["does not verify"])])}, "not verify"
+    ),
+    "nothing told": ({"alerts": replace(ALERTS, deliveries=[replace(HOOK, delivered=0)])}, "told of nothing"),
+    "a number left out": ({"alerts": replace(ALERTS, unnumbered=[3])}, "leaves numbers out: 3"),
+    "uncounted alerts": ({"alerts": None}, "nobody counted the alerts"),
     "a problem": ({"problems": ["it is on fire"]}, "on fire"),
 }  # fmt: skip
 
@@ -109,7 +152,7 @@ def test_a_run_without_attacks_is_a_success() -> None:
 def test_what_one_sees_fits_the_width(width: int, *, terminal: bool) -> None:
     text = io.StringIO()
     show = Show(Console(file=text, width=width, force_terminal=terminal, color_system=None))
-    show.intro(50, 60.0, 16, "/data")
+    show.intro(50, 60.0, 17, "/data")
     with show.phase("Waiting") as phase:
         phase.update("for [nothing] in particular")
         phase.notes.append(("-", "a note"))
@@ -119,7 +162,18 @@ def test_what_one_sees_fits_the_width(width: int, *, terminal: bool) -> None:
     show_result(show, result)
     found = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text.getvalue())
     assert all(len(line) <= 110 for line in found.splitlines())
-    for part in ("attestream demo", "Waiting", "a note", "registry_rejected", "bad_signature", "25"):
+    for part in (
+        "attestream demo",
+        "Waiting",
+        "a note",
+        "registry_rejected",
+        "bad_signature",
+        "25",
+        "Nora logs in",
+        "demo-webhook",
+        "17 alerts caught up",
+        "incident: bounds at 12",
+    ):
         assert part in found
     assert "the attack 'x' was not found" in found
     assert ("[nothing]" in found) or terminal

@@ -1,6 +1,7 @@
 """An attack counts as found only by what is said about its own records."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -77,6 +78,14 @@ def test_latency_counts_from_the_newest_record_that_is_cited() -> None:
     assert verdict(attack, Observed(findings=[finding("stuck", SOURCE, OTHER)])).latency_ms == 500.0
 
 
+def test_of_a_ward_each_device_must_be_found_and_the_slowest_counts() -> None:
+    attack = launched("spoof of a whole ward", source=100.0, other=100.1)
+    first, second = finding("bounds", SOURCE, at_s=100.2), finding("bounds", OTHER, device="b", at_s=100.9)
+    assert not verdict(attack, Observed(findings=[first])).found
+    assert not verdict(attack, Observed(findings=[second, finding("stuck", SOURCE)])).found
+    assert verdict(attack, Observed(findings=[first, second])).latency_ms == 800.0
+
+
 def test_silence_is_by_device_and_counts_from_the_deadline() -> None:
     attack = launched("silence")
     last = "device.telemetry.raw/1/9"
@@ -112,5 +121,7 @@ def test_the_schedule_repeats_by_seed_and_begins_slow_attacks_early() -> None:
 
 def test_findings_about_devices_that_nobody_attacked_are_counted() -> None:
     observed = Observed()
-    observed.opened_about.update({DEVICE: 2, "did:key:bystander": 3})
-    assert false_alarms([launched("replay")], observed) == 3
+    observed.opened_about.update({DEVICE: 2, "did:key:bystander": 3, "did:key:pump": 4, "did:key:ward": 5})
+    ward = replace(launched("replay"), touched=frozenset({"did:key:ward"}))
+    assert false_alarms([launched("replay")], observed) == 12
+    assert false_alarms([ward], observed, ["did:key:pump"]) == 3

@@ -1,0 +1,109 @@
+"""What was decided and told: `access.decisions`, `alerts` and a party's topic, as anybody sees them."""
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+
+from pipeline.partytopics import party_topic
+from processors.model import RawRecord
+from schemas.decisions import DecisionKind, Effect, decode_decision
+
+PARTY = "soc"
+"""Who is told of every alert of the demo."""
+PARTY_TOPIC = party_topic(PARTY)
+SUPPRESSED = 3
+"""OCSF 1.9, `status_id` of a finding."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeenIncident:
+    """One cause at many devices. `start_ms` is broker time."""
+
+    rule: str
+    devices: int
+    start_ms: int
+
+
+@dataclass(slots=True)
+class Decided:
+    """Requests by what was decided; ends of permits are not counted."""
+
+    permitted: int = 0
+    denied: Counter[str] = field(default_factory=Counter)
+    """By reason."""
+    asked_at: Counter[str] = field(default_factory=Counter)
+    """By device: each request that ingest accepted has exactly one decision."""
+
+    def take(self, record: RawRecord) -> None:
+        """Note a record of `access.decisions`."""
+        decision = decode_decision(record.value or b"")
+        if decision.kind is not DecisionKind.REQUEST:
+            return
+        self.asked_at[decision.device_id] += 1
+        if decision.effect is Effect.PERMIT:
+            self.permitted += 1
+        else:
+            self.denied[decision.reason.value] += 1
+
+
+@dataclass(slots=True)
+class Told:
+    """Alerts, each once by its `ce_id`, and what the party's topic made of them."""
+
+    alerts: int = 0
+    """Records of `alerts`, repeats among them."""
+    first_s: dict[tuple[str, str], float] = field(default_factory=dict)
+    """Rule and device to the moment at which an alert of both was first visible (monotonic seconds)."""
+    suppressed: int = 0
+    incidents: dict[str, SeenIncident] = field(default_factory=dict)
+    """By the alert's uid: messages about one incident are one."""
+    due: int = -1
+    """Offset of the newest alert that the party must be told of."""
+    routed: int = -1
+    """Offset of the newest alert that it was told of."""
+    before: int = 0
+    """The party's last number before the demo."""
+    numbers: set[int] = field(default_factory=set)
+    """The party's numbers since."""
+    _ids: set[str] = field(default_factory=set)
+
+    @property
+    def newest(self) -> int:
+        """The party's newest number."""
+        return max(self.numbers, default=self.before)
+
+    def take_alert(self, record: RawRecord, at_s: float) -> None:
+        """Note a record of `alerts`."""
+        self.alerts += 1
+        alert = json.loads(record.value or b"")
+        identity = alert["metadata"]["uid"]
+        if identity in self._ids:
+            return  # made again after a crash: nobody is told twice
+        self._ids.add(identity)
+        rule = alert["finding_info"]["analytic"]["uid"]
+        self.first_s.setdefault((rule, alert.get("device", {}).get("uid", "")), at_s)
+        unmapped = alert.get("unmapped", {})
+        if unmapped.get("incident"):
+            self._incident(
+                alert["finding_info"]["uid"], rule, unmapped.get("devices", 0), alert["start_time"]
+            )
+        if alert["status_id"] == SUPPRESSED:
+            self.suppressed += 1
+        else:
+            self.due = record.offset
+
+    def _incident(self, uid: str, rule: str, devices: int, start_ms: int) -> None:
+        known = self.incidents.get(uid)
+        if known is not None:
+            devices, start_ms = max(devices, known.devices), min(start_ms, known.start_ms)
+        self.incidents[uid] = SeenIncident(rule, devices, start_ms)
+
+    def take_routed(self, record: RawRecord, *, earlier: bool) -> None:
+        """Note a record of the party's topic; `earlier`: of before the demo."""
+        headers = dict(record.headers)
+        number = int(headers["party.sequence"] or b"0")
+        if earlier:
+            self.before = max(self.before, number)
+            return
+        self.numbers.add(number)
+        self.routed = max(self.routed, int((headers["source"] or b"").rpartition(b"/")[2]))
