@@ -41,8 +41,9 @@ def demo(  # noqa: PLR0917 - typer takes every option as a parameter
 ) -> None:
     """Replay a real intensive-care record as a fleet, attack it, and check what became of every record.
 
-    Ends by itself. Exit code 0 only if every attack was found, no clean event was rejected, the books
-    balance, evidence was verified, a flipped byte was found, and an anchor was confirmed.
+    Ends by itself. Exit code 0 only if every attack was found, no clean event was rejected, access was
+    decided by the policies, every alert was delivered, the books balance, evidence was verified, a flipped
+    byte was found, and an anchor was confirmed.
     """
     from pipeline.demo.run import DemoOptions
     from pipeline.demo.session import folder, interruptible, keep_up, play
