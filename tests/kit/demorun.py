@@ -13,9 +13,12 @@ from typing import Any
 import psutil
 import pytest
 
-from loadtests.attacks import ATTACKS
+from loadtests.attacks import ATTACKS, GUESSES
+from pipeline.demo.questions import STEPS
+from schemas.decisions import Effect
 
 DEADLINE_S = 240.0
+PERMITTED = sum(step.effect is Effect.PERMIT for step in STEPS)
 
 
 class Running:
@@ -92,3 +95,11 @@ def assert_success(report: dict[str, Any], output: str) -> None:
     assert {a["name"] for a in report["attacks"]} == {a.name for a in ATTACKS}
     assert all(a["latency_ms"] >= 0 for a in report["attacks"])
     assert report["anchors"]["confirmed"] >= 1
+    access, alerts = report["access"], report["alerts"]
+    assert access["break_glass_alerted"] is True
+    assert access["revocation_ms"] > 0
+    assert access["permitted"] >= PERMITTED
+    assert access["denied"] >= GUESSES
+    webhook, sse = alerts["delivered"].values()
+    assert webhook == sse > len(ATTACKS) / 2
+    assert alerts["gaps"] == 0

@@ -39,9 +39,12 @@ def test_no_attacks_and_keep(demo: Running) -> None:
     report = demo.result()
     assert report["ok"] is True, demo.output
     assert (report["attacks"], report["events"]["rejected"]) == ([], {})
+    assert report["access"]["break_glass_alerted"] is True
+    assert report["alerts"]["gaps"] == 0
     try:
         assert read_status(demo.data_dir).healthy
         assert read_json(demo.data_dir / "stack.json")["bootstrap_servers"]
+        assert not (demo.data_dir / "parties.note").exists()  # nobody would be there to be told
     finally:
         down = [sys.executable, "-m", "pipeline.cli.main", "down", "--data-dir", str(demo.data_dir)]
         subprocess.run(down, check=True, capture_output=True, timeout=90)
