@@ -113,6 +113,7 @@ class SseServer:
             raise web.HTTPServiceUnavailable(headers={"Retry-After": "5"}, text="too many subscribers\n")
         self._clients += 1
         reader: PartyReader | None = None
+        response: web.StreamResponse | None = None
         try:
             reader = await self._call(PartyReader, self._shared.settings, self.party, self._group)
             start = await self._call(self._start_of, reader, after)
@@ -129,7 +130,12 @@ class SseServer:
             with suppress(ConnectionError, TimeoutError):
                 await self._stream(response, reader, after)
         except (KafkaException, PipelineError) as error:
-            raise web.HTTPServiceUnavailable(text="Kafka does not answer\n") from error
+            if response is None or not response.prepared:
+                raise web.HTTPServiceUnavailable(text="Kafka does not answer\n") from error
+            # A status cannot be said any more. An end can: the client comes back with its last id. Without
+            # one it would wait for ever at a connection on which nothing comes.
+            log.warning("a stream of events ends", party=self.party, output=self.output, error=str(error))
+            return response
         else:
             return response
         finally:

@@ -16,6 +16,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 from standardwebhooks.webhooks import Webhook
 from typer.testing import CliRunner
 
@@ -23,6 +24,7 @@ from pipeline import kafka as kafka_clients
 from pipeline import route
 from pipeline.cli.main import build
 from pipeline.deliver import service, worker
+from pipeline.partyread import PartyReader
 from pipeline.partytopics import undelivered_topic
 from pipeline.stage import Health
 from tests.kit.deployment import Deployment, in_thread, make_deployment, read_topic, wait_for
@@ -220,6 +222,42 @@ def test_an_sse_client_is_cut_off_and_returns(deployment: Deployment) -> None:
         told = CliRunner().invoke(build("alerts"), ["alerts", "positions", *where]).output
         assert "soc/live: " in told
         assert " of 32" in told
+
+
+def test_a_stream_of_events_that_kafka_breaks_off_ends_so_that_the_client_returns(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit, failed = PartyReader.commit, list[int]()
+
+    def fails_once(reader: PartyReader, next_offset: int) -> None:
+        if not failed:
+            failed.append(next_offset)
+            raise KafkaException(KafkaError(KafkaError.NOT_COORDINATOR))
+        commit(reader, next_offset)
+
+    monkeypatch.setattr(PartyReader, "commit", fails_once)
+    port = free_port()
+    subscribe(
+        deployment.settings,
+        1,
+        [party("soc", {"name": "live", "kind": "sse", "listen": f"127.0.0.1:{port}"})],
+    )
+    url = f"http://127.0.0.1:{port}/alerts"
+    with delivering(deployment):
+        publish_alerts(deployment, names(3))
+        wait_told(deployment.settings, "soc", 3)
+        wait_for(lambda: _listens(port), "it listens")
+        assert "id: 3" in asyncio.run(_to_its_end(url))
+        assert failed
+        publish_alerts(deployment, names(2, 3))
+        returned = asyncio.run(_events(url, 2, {"Last-Event-ID": "3"}))
+    assert [number for number, _ in returned] == [4, 5]
+
+
+async def _to_its_end(url: str) -> str:
+    """Read a stream until the server ends it."""
+    async with aiohttp.ClientSession() as session, session.get(url) as response:
+        return await asyncio.wait_for(response.text(), 30)
 
 
 def test_a_listener_with_a_token_asks_for_it(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
