@@ -27,7 +27,7 @@ from schemas.envelope import PayloadKind
 
 ANSWER_S = 10.0
 AGAIN_S = 0.5
-DEADLINE_S = 90.0
+DEADLINE_S = 180.0
 """Of the whole scene: beyond it what is missing is a problem."""
 CANNOT_READ = frozenset({DecisionReason.STALE_REGISTRY, DecisionReason.STALE_POLICY})
 """No answer to the question: a table could not be read just then, so it is asked once more."""
