@@ -19,11 +19,10 @@ from pipeline.authority import Authority
 from pipeline.demo.enrolment import Cast
 from pipeline.demo.observed import Observed
 from pipeline.demo.questions import AFTERWARDS, BROKEN_GLASS, LOGIN, STEPS, Step
-from pipeline.entries import countersign
 from pipeline.gateway import Answer, Gateway
 from pipeline.settings import PipelineError, Settings
 from schemas.decisions import DecisionReason, Effect
-from schemas.envelope import PayloadKind
+from schemas.envelope import PayloadKind, SignedEnvelope, decode_envelope
 
 ANSWER_S = 10.0
 AGAIN_S = 0.5
@@ -198,12 +197,14 @@ class AccessScene:
             purpose=step.purpose,
             session=f"session of {step.subject}",
         )
-        value, audience = sent.value, self._settings.log_name
-        for name in step.approvals:
-            person = self._cast.persons[name]
-            signer = replace(person, key_id=f"{person.did}#{person.key_id}")
-            value = countersign(value, PayloadKind.ACCESS, audience, signer)[0].encode()
-        return value
+        envelope = decode_envelope(sent.value)
+        approvals = [
+            replace(person, key_id=f"{person.did}#{person.key_id}").sign(
+                PayloadKind.ACCESS, self._settings.log_name, envelope.payload
+            )
+            for person in (self._cast.persons[name] for name in step.approvals)
+        ]
+        return SignedEnvelope(envelope.payload, (*envelope.signatures, *approvals)).encode()
 
     async def _revoke(self, gateway: Gateway, login: Answer) -> None:
         """Revoke Nora's key; what is measured ends with her live permit, or with the first denial."""
