@@ -41,10 +41,13 @@ class Expectation:
     """The finding names the device only: no record can show what was never sent."""
     each: bool = False
     """Every record of the attack must show, not one of them."""
+    incident: bool = False
+    """The findings must be told as one incident too."""
 
     def __str__(self) -> str:
         parts = [f"rejected: {self.reason.value}"] if self.reason else []
-        return ", ".join([*parts, *([f"finding: {self.rule}"] if self.rule else [])])
+        parts += [f"finding: {self.rule}"] if self.rule else []
+        return ", ".join([*parts, *(["one incident"] if self.incident else [])])
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +251,7 @@ ATTACKS: tuple[Attack, ...] = (
     Attack("silence", Expectation(rule="silence", by_device=True), _silence),
     Attack("out-of-range spoof", Expectation(rule="bounds"), _out_of_range),
     Attack("stuck sensor", Expectation(rule="stuck"), _stuck_sensor),
-    Attack("spoof of a whole ward", Expectation(rule="bounds", each=True), _ward_spoof),
+    Attack("spoof of a whole ward", Expectation(rule="bounds", each=True, incident=True), _ward_spoof),
     Attack("brute-force access", Expectation(rule="repeated_failed_access"), _brute_force),
     Attack("malformed bytes", _rejected(Reason.MALFORMED), _malformed_bytes),
     Attack("oversized record", _rejected(Reason.OVERSIZED), _oversized),

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pipeline.partytopics import party_topic
 from processors.model import RawRecord
@@ -21,7 +21,12 @@ class SeenIncident:
 
     rule: str
     devices: int
+    """How many it is about."""
+    named: frozenset[str]
+    """Those that its messages name."""
     start_ms: int
+    at_s: float
+    """When it was first visible (monotonic seconds)."""
 
 
 @dataclass(slots=True)
@@ -84,19 +89,22 @@ class Told:
         self.first_s.setdefault((rule, alert.get("device", {}).get("uid", "")), at_s)
         unmapped = alert.get("unmapped", {})
         if unmapped.get("incident"):
-            self._incident(
-                alert["finding_info"]["uid"], rule, unmapped.get("devices", 0), alert["start_time"]
-            )
+            named = frozenset(each["uid"] for each in alert.get("resources", ()))
+            seen = SeenIncident(rule, unmapped["devices"], named, alert["start_time"], at_s)
+            self._incident(alert["finding_info"]["uid"], seen)
         if alert["status_id"] == SUPPRESSED:
             self.suppressed += 1
         else:
             self.due = record.offset
 
-    def _incident(self, uid: str, rule: str, devices: int, start_ms: int) -> None:
-        known = self.incidents.get(uid)
-        if known is not None:
-            devices, start_ms = max(devices, known.devices), min(start_ms, known.start_ms)
-        self.incidents[uid] = SeenIncident(rule, devices, start_ms)
+    def _incident(self, uid: str, seen: SeenIncident) -> None:
+        known = self.incidents.get(uid, seen)
+        self.incidents[uid] = replace(
+            known,
+            devices=max(known.devices, seen.devices),
+            named=known.named | seen.named,
+            start_ms=min(known.start_ms, seen.start_ms),
+        )
 
     def take_routed(self, record: RawRecord, *, earlier: bool) -> None:
         """Note a record of the party's topic; `earlier`: of before the demo."""

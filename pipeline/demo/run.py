@@ -205,7 +205,11 @@ class Demo:
     def _verdicts(self, streams: Streams) -> list[Verdict]:
         launched = list(streams.traffic.launched.values())
         return judge(
-            launched, streams.observed, streams.traffic.last_telemetry_s, self.settings.silence_after_s
+            launched,
+            streams.observed,
+            streams.traffic.last_telemetry_s,
+            self.settings.silence_after_s,
+            self.settings.incident_devices,
         )
 
     def _snapshot(self, streams: Streams, looks: SlowLooks) -> Snapshot:

@@ -43,8 +43,8 @@ def show_alerts(show: Show, alerts: AlertsOutcome) -> None:
     columns = ["output", "delivered", "gaps", "was away"]
     show.table("Alerts, told to the party", columns, rows)
     show.say(
-        f"[dim]of {alerts.alerts:,} alerts {alerts.suppressed:,} were suppressed, and "
-        f"{len(alerts.incidents):,} incidents stand for many devices each[/]",
+        f"[dim]messages in the topic: {alerts.alerts:,}, suppressed: {alerts.suppressed:,}, "
+        f"incidents: {len(alerts.incidents):,}[/]",
         indent=2,
     )
     for incident in alerts.incidents:

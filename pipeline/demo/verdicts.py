@@ -4,10 +4,11 @@ A rejection names its raw record; a finding cites its evidence. Only what was ne
 cite, so silence is recognised by device, and its latency counts from the moment the deadline had passed.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from loadtests.attacks import ATTACKS, SILENCE
+from pipeline.demo.notified import SeenIncident
 from pipeline.demo.observed import Observed, SeenFinding, SeenRejection
 from pipeline.demo.traffic import LaunchedAttack
 
@@ -37,10 +38,15 @@ def judge(
     observed: Observed,
     last_telemetry_s: Mapping[str, float],
     silence_after_s: float,
+    incident_devices: int,
 ) -> list[Verdict]:
-    """Judge each attack by what was observed so far, in the order of the list of attacks."""
+    """Judge each attack by what was observed so far, in the order of the list of attacks.
+
+    From `incident_devices` of one ward on, what was found of them must be told as one incident.
+    """
     with observed.lock:
         rejections, findings = dict(observed.rejections), list(observed.findings)
+    incidents = observed.incidents()
     verdicts = []
     for under_way in sorted(launched, key=lambda each: ATTACKS.index(each.attack)):
         # A copy: the stream's thread may be adding deliveries right now.
@@ -48,28 +54,25 @@ def judge(
         deadline_s = None
         if attack.attack.name == SILENCE:
             deadline_s = last_telemetry_s.get(attack.device_id, attack.launched_at_s) + silence_after_s
-        verdicts.append(_judge_one(attack, rejections, findings, deadline_s))
+        expected = attack.attack.expected
+        if len(attack.touched) < incident_devices:
+            expected = replace(expected, incident=False)
+        signs = [
+            *([_rejection(attack, rejections)] if expected.reason is not None else []),
+            *([_finding(attack, findings, deadline_s)] if expected.rule is not None else []),
+            *([_incident(attack, incidents)] if expected.incident else []),
+        ]
+        verdicts.append(_verdict(attack, str(expected), signs, _seen(attack, rejections, findings)))
     return verdicts
 
 
-def _judge_one(
-    launched: LaunchedAttack,
-    rejections: Mapping[str, SeenRejection],
-    findings: Iterable[SeenFinding],
-    deadline_s: float | None,
-) -> Verdict:
-    expected = launched.attack.expected
-    signs: list[_Sign | None] = []
-    if expected.reason is not None:
-        signs.append(_rejection(launched, rejections))
-    if expected.rule is not None:
-        signs.append(_finding(launched, findings, deadline_s))
+def _verdict(launched: LaunchedAttack, expected: str, signs: Sequence[_Sign | None], seen: str) -> Verdict:
     shown = [sign for sign in signs if sign is not None]
+    name = launched.attack.name
     if len(shown) < len(signs):
-        seen = _seen(launched, rejections, findings)
-        return Verdict(launched.attack.name, str(expected), found=False, latency_ms=None, seen=seen)
+        return Verdict(name, expected, found=False, latency_ms=None, seen=seen)
     latency_ms = round(max(0.0, *(sign.at_s - sign.delivered_s for sign in shown)) * 1000, 1)
-    return Verdict(launched.attack.name, str(expected), found=True, latency_ms=latency_ms, seen=str(expected))
+    return Verdict(name, expected, found=True, latency_ms=latency_ms, seen=expected)
 
 
 def _rejection(launched: LaunchedAttack, rejections: Mapping[str, SeenRejection]) -> _Sign | None:
@@ -101,6 +104,13 @@ def _finding(
             (_Sign(at_s, launched.delivered[s]) for s, at_s in cited.items()),
             key=lambda sign: sign.at_s - sign.delivered_s,
         )
+    return None
+
+
+def _incident(launched: LaunchedAttack, incidents: Iterable[SeenIncident]) -> _Sign | None:
+    for incident in incidents:
+        if incident.rule == launched.attack.expected.rule and incident.named & launched.touched:
+            return _Sign(incident.at_s, max(launched.delivered.values(), default=launched.launched_at_s))
     return None
 
 

@@ -103,3 +103,4 @@ def assert_success(report: dict[str, Any], output: str) -> None:
     webhook, sse = alerts["delivered"].values()
     assert webhook == sse > len(ATTACKS) / 2
     assert alerts["gaps"] == 0
+    assert alerts["incidents"] >= 1

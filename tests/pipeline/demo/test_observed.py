@@ -178,14 +178,26 @@ def test_messages_about_one_incident_are_one_and_a_fleet_that_left_is_none() -> 
 
     cause = {"uid": "one", "analytic": {"uid": "bounds"}}
     found = observed(
-        record(ALERTS, 0, message("a", finding_info=cause)),
-        record(ALERTS, 1, message("b", finding_info=cause, unmapped={"incident": True, "devices": 12})),
+        record(ALERTS, 0, message("a", finding_info=cause, resources=[{"uid": "did:a"}, {"uid": "did:b"}])),
+        record(
+            ALERTS,
+            1,
+            message(
+                "b",
+                finding_info=cause,
+                resources=[{"uid": "did:c"}],
+                unmapped={"incident": True, "devices": 12},
+            ),
+        ),
         record(ALERTS, 2, alert("c", "silence", incident=9, at_ms=99)),
         record(ALERTS, 3, alert("d", "silence", incident=9, at_ms=101)),
         gone=frozenset({"did:a"}),
         gone_us=100_000,
     )
-    assert found.incidents() == [SeenIncident("bounds", 12, 5), SeenIncident("silence", 9, 99)]
+    assert found.incidents() == [
+        SeenIncident("bounds", 12, frozenset({"did:a", "did:b", "did:c"}), 5, 0.0),
+        SeenIncident("silence", 9, frozenset(), 99, 2.0),
+    ]
 
 
 def test_the_partys_numbers_count_from_where_the_demo_began() -> None:

@@ -29,7 +29,9 @@ ACCESS = AccessOutcome(
     [Played("Nora logs in", "permitted: policy", "permitted: policy", 41.5)], 31, 4, 240.5, 900.0
 )
 HOOK = Delivered("demo-webhook", 61, [], [], 20.0, 17, 1.5)
-ALERTS = AlertsOutcome([HOOK, replace(HOOK, output="demo-sse")], [], 63, 2, [SeenIncident("bounds", 12, 0)])
+ALERTS = AlertsOutcome(
+    [HOOK, replace(HOOK, output="demo-sse")], [], 63, 2, [SeenIncident("bounds", 12, frozenset(), 0, 0.0)]
+)
 
 
 def verdict(name: str, expected: str, latency_ms: float | None = None) -> Verdict:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from loadtests.attacks import ATTACKS
+from pipeline.demo.notified import SeenIncident
 from pipeline.demo.observed import Observed, SeenFinding, SeenRejection
 from pipeline.demo.traffic import LaunchedAttack, schedule
 from pipeline.demo.verdicts import Verdict, clean_rejections, false_alarms, judge
@@ -27,7 +28,7 @@ def finding(
 
 
 def verdict(attack: LaunchedAttack, observed: Observed, last_telemetry_s: float = 98.0) -> Verdict:
-    (found,) = judge([attack], observed, {DEVICE: last_telemetry_s}, silence_after_s=5.0)
+    (found,) = judge([attack], observed, {DEVICE: last_telemetry_s}, silence_after_s=5.0, incident_devices=5)
     return found
 
 
@@ -84,6 +85,24 @@ def test_of_a_ward_each_device_must_be_found_and_the_slowest_counts() -> None:
     assert not verdict(attack, Observed(findings=[first])).found
     assert not verdict(attack, Observed(findings=[second, finding("stuck", SOURCE)])).found
     assert verdict(attack, Observed(findings=[first, second])).latency_ms == 800.0
+
+
+def test_from_five_devices_of_a_ward_on_it_must_be_told_as_one_incident() -> None:
+    findings = [finding("bounds", SOURCE, at_s=100.2)]
+    attack = replace(launched("spoof of a whole ward", source=100.0), touched=frozenset("abcde"))
+
+    def told(rule: str, *named: str) -> Observed:
+        found = Observed(findings=findings)
+        found.told.incidents["i"] = SeenIncident(rule, 5, frozenset(named), 0, 101.5)
+        return found
+
+    assert verdict(attack, told("bounds", "b", "x")).latency_ms == 1500.0
+    assert not verdict(attack, told("stuck", "b")).found
+    assert not verdict(attack, told("bounds", "x")).found
+    assert not verdict(attack, Observed(findings=findings)).found
+    few = replace(attack, touched=frozenset("abcd"))
+    assert verdict(few, Observed(findings=findings)).expected == "finding: bounds"
+    assert verdict(few, Observed(findings=findings)).found
 
 
 def test_silence_is_by_device_and_counts_from_the_deadline() -> None:
