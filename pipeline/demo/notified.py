@@ -6,13 +6,12 @@ from dataclasses import dataclass, field, replace
 
 from pipeline.partytopics import party_topic
 from processors.model import RawRecord
+from processors.ocsf import reading
 from schemas.decisions import DecisionKind, Effect, decode_decision
 
 PARTY = "soc"
 """Who is told of every alert of the demo."""
 PARTY_TOPIC = party_topic(PARTY)
-SUPPRESSED = 3
-"""OCSF 1.9, `status_id` of a finding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +84,13 @@ class Told:
         if identity in self._ids:
             return  # made again after a crash: nobody is told twice
         self._ids.add(identity)
-        rule = alert["finding_info"]["analytic"]["uid"]
-        self.first_s.setdefault((rule, alert.get("device", {}).get("uid", "")), at_s)
-        unmapped = alert.get("unmapped", {})
+        rule, unmapped = reading.rule(alert), alert.get("unmapped", {})
+        self.first_s.setdefault((rule, reading.text(alert, "device", "uid")), at_s)
         if unmapped.get("incident"):
-            named = frozenset(each["uid"] for each in alert.get("resources", ()))
+            named = frozenset(each["uid"] for each in alert.get("resources", ()) if "uid" in each)
             seen = SeenIncident(rule, unmapped["devices"], named, alert["start_time"], at_s)
-            self._incident(alert["finding_info"]["uid"], seen)
-        if alert["status_id"] == SUPPRESSED:
+            self._incident(reading.cause(alert), seen)
+        if unmapped.get("suppressed_by"):
             self.suppressed += 1
         else:
             self.due = record.offset

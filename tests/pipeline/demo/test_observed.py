@@ -53,7 +53,7 @@ def silence(device: str, time_us: int) -> bytes:
 def alert(
     uid: str,
     rule: str = "stuck",
-    status_id: int = 1,
+    suppressed_by: str = "",
     device: str = "did:a",
     incident: int = 0,
     at_ms: int = 5,
@@ -62,10 +62,13 @@ def alert(
     body = {
         "metadata": {"uid": uid},
         "finding_info": {"uid": f"cause of {uid}", "analytic": {"uid": rule}},
-        "status_id": status_id,
+        "class_uid": 2004,
         "start_time": at_ms,
         "device": {"uid": device},
-        "unmapped": {"incident": True, "devices": incident} if incident else {},
+        "unmapped": {
+            "suppressed_by": suppressed_by,
+            **({"incident": True, "devices": incident} if incident else {}),
+        },
     }
     return json.dumps(body).encode()
 
@@ -163,13 +166,26 @@ def test_an_alert_counts_once_and_the_newest_that_is_due_is_the_last_that_is_not
     found = observed(
         record(ALERTS, 0, alert("a", "break_glass", device="did:pump")),
         record(ALERTS, 3, alert("b")),
-        record(ALERTS, 5, alert("c", status_id=3)),
+        record(ALERTS, 5, alert("c", suppressed_by="another")),
         record(ALERTS, 7, alert("b")),  # made again after a crash
     )
     told = found.told
     assert (told.alerts, told.suppressed, told.due, told.routed) == (4, 1, 3, -1)
     assert told.first_s["break_glass", "did:pump"] == 0.0
     assert ("break_glass", "did:a") not in told.first_s
+
+
+def test_a_denial_is_an_alert_too() -> None:
+    body = {
+        "class_uid": 6003,
+        "metadata": {"uid": "d", "event_code": "denied.forbidden", "correlation_uid": "cause"},
+        "resources": [{"name": "drug library"}, {"uid": "did:pump"}],
+        "start_time": 5,
+        "unmapped": {"incident": True, "devices": 5},
+    }
+    found = observed(record(ALERTS, 2, json.dumps(body).encode()))
+    assert (found.told.alerts, found.told.due) == (1, 2)
+    assert found.incidents() == [SeenIncident("denied.forbidden", 5, frozenset({"did:pump"}), 5, 0.0)]
 
 
 def test_messages_about_one_incident_are_one_and_a_fleet_that_left_is_none() -> None:
