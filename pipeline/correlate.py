@@ -247,8 +247,15 @@ class CorrelateWorker:
             self._acknowledge(message)
             return
         message.value = None  # what waits for its group does so without its bytes
-        placed = self._tables.placed(notice)
-        await self._tell(lambda: self.correlator.add(placed, message, _now_ms()))
+        if self._restored_for != self._assignment:
+            async with self._turn:
+                await self._restore_once()
+        step = self.correlator.add(self._tables.placed(notice), message, _now_ms())
+        if step.alerts:  # too many wait; else a publication under way is not waited for
+            async with self._turn:
+                await self._carry_out(step)
+        else:
+            await self._carry_out(step)
 
     async def _tick(self) -> None:
         try:
@@ -259,16 +266,19 @@ class CorrelateWorker:
 
     async def _tell(self, decide: Callable[[], Step[Any]]) -> None:
         async with self._turn:
-            if self._restored_for != self._assignment:
-                await self._restore()
-            step = decide()
-            if step.alerts:
-                await self._publish(step.alerts)
-            for message in step.released:
-                self._acknowledge(message)
+            await self._restore_once()
+            await self._carry_out(decide())
 
-    async def _restore(self) -> None:
-        """Go on from what `alerts` holds, whoever wrote it."""
+    async def _carry_out(self, step: Step[Any]) -> None:
+        if step.alerts:
+            await self._publish(step.alerts)
+        for message in step.released:
+            self._acknowledge(message)
+
+    async def _restore_once(self) -> None:
+        """Go on from what `alerts` holds, whoever wrote it, once for each assignment."""
+        if self._restored_for == self._assignment:
+            return
         assignment = self._assignment
         told = await asyncio.to_thread(self._tables.told)
         self.correlator.restore(told, _now_ms())

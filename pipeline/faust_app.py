@@ -138,6 +138,23 @@ def _read_committed_transport() -> Any:
 
             self.callback = noted
 
+        async def wait_first(self, *waited: Any, **options: Any) -> Any:
+            """Deliver a record without the two tasks that Faust makes for each, where nothing is waited for.
+
+            Faust waits for the delivery or for the suspension of the flow, whatever comes first. With room in
+            the queue a delivery never waits.
+            """
+            is_delivery = len(waited) == 2 and not options
+            if (
+                not is_delivery
+                or self.suspend_flow.is_set()
+                or any(each.queue.full() for each in self.app.topics)
+            ):
+                return await super().wait_first(*waited, **options)
+            delivery, suspension = waited
+            suspension.close()
+            return await delivery
+
         def _new_consumer_thread(self) -> Any:
             return ReadCommittedThread(self, loop=self.loop, beacon=self.beacon)
 

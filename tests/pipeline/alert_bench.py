@@ -30,6 +30,7 @@ from confluent_kafka import Producer
 
 from pipeline import kafka, topics
 from pipeline.local.kafka import running_kafka
+from pipeline.partytopics import party_topic
 from pipeline.settings import Settings
 from pipeline.trust import init_local
 from processors.covers import places
@@ -180,6 +181,8 @@ def _measure(settings: Settings, options: argparse.Namespace, stack: ExitStack) 
     print(f"the producer was late by at most {flood.late_s * 1000:.0f} ms")
     for name, seen in (("webhook", hook), ("sse", sse)):
         print(f"{name}: {seen.messages:,} messages; first of each group {_told(seen, flood.firsts)}")
+    for topic in (topics.ALERTS, party_topic("soc")):
+        print(f"in {topic}: first of each group {_told(_appended(settings, topic), flood.firsts)}")
     for number, stage in enumerate(STAGES):
         mib = " -> ".join(f"{each[number]:.0f}" for each in sizes)
         print(f"{stage}: RSS {mib} MiB (before, at a third, at the end)")
@@ -189,6 +192,16 @@ def _told(seen: Seen, firsts: dict[str, float]) -> str:
     took_s = sorted(seen.at[place] - due_s for place, due_s in firsts.items())
     p99 = took_s[min(len(took_s) - 1, math.ceil(0.99 * len(took_s)) - 1)]
     return f"median {statistics.median(took_s):.2f} s, p99 {p99:.2f} s, max {took_s[-1]:.2f} s"
+
+
+def _appended(settings: Settings, topic: str) -> Seen:
+    """When the broker took the alert of each record, on the monotonic clock."""
+    seen, ahead_s = Seen(), time.time() - time.monotonic()
+    for record in read_topic(settings, topic):
+        covers = json.loads(record.value or b"")["unmapped"].get("covers", {})
+        for place in places(covers):
+            seen.at.setdefault(place, record.append_ms / 1000 - ahead_s)
+    return seen
 
 
 def _covered(settings: Settings) -> int:
