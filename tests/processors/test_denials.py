@@ -60,7 +60,7 @@ def test_what_is_no_denial_of_ours_is_no_notice(reason: DecisionReason, changes:
     assert read_denial(decision_record(decision(reason, **changes))) is None
 
 
-@pytest.mark.parametrize("reason", PERMITS)
+@pytest.mark.parametrize("reason", sorted(PERMITS))
 def test_a_denial_for_a_reason_that_permits_is_told_by_its_place(reason: DecisionReason) -> None:
     with pytest.raises(NoticeError, match=r"access\.decisions/3/99"):
         read_denial(decision_record(decision(reason)))
