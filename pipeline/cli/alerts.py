@@ -36,20 +36,17 @@ def list_open(settings: "Settings") -> None:
     import time
 
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
     from pipeline.alerttables import read_told
 
     cases = list(read_told(settings).cases(time.time_ns() // 1_000_000))
-    table = Table("uid", "severity", "status", "rule", "about", "what", box=None)
+    console = Console(emoji=False, markup=False, highlight=False, soft_wrap=True)
     for case in cases:
         status = case.status.name.lower().replace("_", " ")
-        what = f"{case.title}, {len(case.devices)} devices" if case.is_incident else case.title
-        row = (case.uid, case.severity.value.lower(), status, case.analytic, str(case.scope), what)
-        table.add_row(*map(Text, row))
-    console = Console(emoji=False, markup=False, highlight=False)
-    console.print(table)
+        many = f", {len(case.devices)} devices" if case.is_incident else ""
+        what = f"{case.title} ({case.analytic}), {case.scope}{many}"
+        console.print(Text(f"{case.uid}  {case.severity.value.lower():13} {status:11} {what}"))
     console.print(f"{len(cases)} alerts are not over")
 
 

@@ -12,6 +12,9 @@ from schemas.records import Severity
 
 K = TypeVar("K")
 
+MAX_LISTED = 200
+"""Alerts that were held back are listed up to so many, and counted beyond."""
+
 
 @dataclass(slots=True)
 class Case:
@@ -51,6 +54,11 @@ class Case:
     def lasts(self) -> bool:
         """Tell whether something that it stands for goes on."""
         return any(self.members.values())
+
+    def list_suppressed(self, uid: str) -> None:
+        """Note an alert that was held back because of it, while there is room."""
+        if len(self.suppressed_uids) < MAX_LISTED:
+            self.suppressed_uids[uid] = None
 
 
 class Cases:

@@ -27,7 +27,6 @@ from processors.correlate.restoring import Restored
 from processors.notices import FindingNotice, Notice, RejectionNotice
 from processors.ocsf import Activity, Alert
 
-_MAX_LISTED = 200
 _CASES_EVERY_MS = 1_000
 
 
@@ -236,8 +235,7 @@ class Correlator(Generic[T]):
             return
         case.suppressed[analytic] += sum(each.count for each in told)
         for each in told:
-            if len(case.suppressed_uids) < _MAX_LISTED:
-                case.suppressed_uids[each.uid] = None
+            case.list_suppressed(each.uid)
 
     # ---- cases in time ---------------------------------------------------------------------------------
 

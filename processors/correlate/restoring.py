@@ -62,7 +62,7 @@ class Restored:
         muter = self._cases.get(unmapped.get("suppressed_by", ""))
         if muter is not None:
             muter.suppressed[found["finding_info"]["analytic"]["uid"]] += found["count"]
-            muter.suppressed_uids[uid] = None
+            muter.list_suppressed(uid)
         if activity is Activity.CLOSE or "scope" not in unmapped:
             self._cases.pop(uid, None)
             return
@@ -110,7 +110,7 @@ class Restored:
         related = {each["uid"]: each["status"] for each in info.get("related_events", ())}
         for uid, status in related.items():
             if status == "Suppressed":
-                case.suppressed_uids[uid] = None
+                case.list_suppressed(uid)
             else:
                 case.members[uid] = lasts and status != "Close"
         is_own = found["count"] == 1 and not related and not case.is_incident
