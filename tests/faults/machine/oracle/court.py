@@ -12,7 +12,8 @@ from tests.faults.machine.oracle.found import Found
 from tests.faults.machine.oracle.shards import ANCHORS, Shards
 
 BY_DEVICE = (EVENTS, REJECTED, FINDINGS, "access.decisions")
-SINGLE = ("identity.registry", "access.policies", "integrity.findings", "alerts", EPOCH_TOPIC)
+TABLES = ("identity.registry", "access.policies", "alerts.control")
+SINGLE = (*TABLES, "integrity.findings", "alerts", EPOCH_TOPIC)
 
 
 def sealed_partitions(partitions: int) -> list[Partition]:
