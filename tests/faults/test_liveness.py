@@ -39,7 +39,7 @@ def test_ingest_is_not_ready_before_its_states_are_restored(
     monkeypatch.setattr(Recovery, "run", run)
     with deployment.ingesting() as health:
         wait_for(lambda: health.steps, "it runs")
-        assert shown(health) == "running"
+        wait_for(lambda: shown(health) == "running", "and says so")  # a beat after its first step
     assert seen == [("restoring", 0)]
 
 

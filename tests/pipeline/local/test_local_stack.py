@@ -165,7 +165,7 @@ def test_a_taken_port_is_named(kafka: str, data_dir: Path) -> None:
 def test_an_unknown_stage_is_a_usage_error(data_dir: Path) -> None:
     done = attestream("up", "--data-dir", str(data_dir), "--only", "ingests")
     assert done.returncode == 2
-    assert done.stderr.startswith("attestream: --only ingests: there are ingest, seal, anchor, correlate")
+    assert done.stderr.startswith("attestream: --only ingests: there are ingest, profile, seal, anchor,")
 
 
 def test_settings_reach_the_children_by_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
