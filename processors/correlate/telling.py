@@ -174,21 +174,20 @@ def _ends(first: tuple[EvidenceRef, ...], last: tuple[EvidenceRef, ...]) -> tupl
 def close(case: Case, why: str, now_ms: int, cause: str = "", comment: str = "") -> Alert:
     """Say that a case is over; `cause` is the place of the entry that ended it, if one did."""
     case.told_ms = now_ms
-    cause = cause or f"{case.uid}/closed/{case.messages}"
-    return _word(case, Activity.CLOSE, why, cause, comment)
+    return _word(case, Activity.CLOSE, why, cause or _own_id(case, "closed"), comment)
 
 
 def repeat(case: Case, now_ms: int) -> Alert:
     """Tell again of what goes on."""
     case.told_ms = now_ms
-    return _word(case, Activity.UPDATE, "this goes on", f"{case.uid}/again/{case.messages}")
+    return _word(case, Activity.UPDATE, "this goes on", _own_id(case, "again"))
 
 
 def unmute(case: Case, now_ms: int) -> Alert:
     """Tell of what was held back and goes on, once nothing holds it back."""
     case.muted_by, case.status, case.told_ms = "", Status.NEW, now_ms
     why = "this goes on, and is not held back any more"
-    return _word(case, Activity.UPDATE, why, f"{case.uid}/unmuted/{case.messages}")
+    return _word(case, Activity.UPDATE, why, _own_id(case, "unmuted"))
 
 
 def acknowledge(case: Case, now_ms: int, cause: str, comment: str) -> Alert:
@@ -200,6 +199,11 @@ def acknowledge(case: Case, now_ms: int, cause: str, comment: str) -> Alert:
 def announce(case: Case, what: str, cause: str, comment: str) -> Alert:
     """Tell of an entry of `alerts.control`: who relies on alerts must know that some are held back."""
     return _word(case, Activity.CREATE, what, cause, comment)
+
+
+def _own_id(case: Case, what: str) -> str:
+    """Name a message that time alone is the cause of; one uid may have several lives in one window."""
+    return f"{case.uid}/{what}/{case.last_ms}/{case.messages}"
 
 
 def _word(case: Case, activity: Activity, what: str, cause: str, comment: str = "") -> Alert:

@@ -132,3 +132,13 @@ def test_a_flood_against_a_ward_is_few_messages() -> None:
     assert len({each.uid for each in driven.told}) == 1
     assert set(covered(driven.told).values()) == {1}
     assert len(covered(driven.told)) == 5_000
+
+
+def test_each_end_of_an_alert_that_comes_again_has_an_id_of_its_own() -> None:
+    driven = Driven()
+    for offset in (1, 2, 3):  # of one window of broker time, so of one uid
+        driven.add(rejection(offset))
+        driven.wait(1)
+        driven.leap(400)
+    assert len({each.uid for each in driven.told}) == 1
+    assert len({each.event_uid for each in driven.told}) == len(driven.told) == 6
