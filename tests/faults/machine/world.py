@@ -388,6 +388,8 @@ class World:
         skipped: Sequence[object] = ()
         skipped_at = time.monotonic()
         while time.monotonic() < until:
+            if self.is_broker_gone:  # of a disk that was full it may die long after there is room again
+                self.start_broker()
             self.sent += self.traffic.acknowledged()
             if not self.traffic.underway:
                 waiting = self.oracle.pending(self.sent)
