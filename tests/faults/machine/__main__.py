@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> int:
         "--worlds", type=int, default=3, help="lanes with a broker that run beside each other"
     )
     parser.add_argument(
-        "--ledgers", type=int, default=4, help="lanes of anchor alone, whose schedules mostly wait"
+        "--ledgers", type=int, default=5, help="lanes of anchor alone, whose schedules mostly wait"
     )
     parser.add_argument(
         "--notifies", type=int, default=1, help="lanes of correlate, route and deliver, with a broker each"
