@@ -42,6 +42,9 @@ log = structlog.get_logger()
 LOOP_S = 0.25
 SEND_RETRY_S = 0.5
 SEND_TIMEOUT_S = 20.0
+SENT_AT_ONCE = 200
+"""What was not acknowledged in time is sent again as a whole."""
+YIELD_EVERY = 20
 FLUSH_TIMEOUT_S = 3.0
 STOP_TIMEOUT_S = 5.0
 ASSIGNMENT_TIMEOUT_S = 60.0
@@ -215,7 +218,11 @@ class CorrelateWorker:
     # ---- Faust's callbacks -----------------------------------------------------------------------------
 
     async def _consume(self, stream: Any) -> None:
+        taken = 0
         async for event in stream.noack().events():
+            taken += 1
+            if taken % YIELD_EVERY == 0:
+                await asyncio.sleep(0)  # a full queue is taken without a pause: others must send meanwhile
             try:
                 await self._take(event.message)
             except Exception as error:
@@ -290,15 +297,16 @@ class CorrelateWorker:
         from aiokafka.errors import KafkaError
         from faust.exceptions import FaustError
 
-        self._waiting_since = time.monotonic()
-        while True:
-            try:
-                await asyncio.wait_for(self._send(alerts), SEND_TIMEOUT_S)
-                break
-            except (KafkaError, FaustError, TimeoutError) as error:
-                metrics.ALERT_RETRIES.inc()
-                log.warning("alerts could not be published, trying again", error=repr(error))
-                await asyncio.sleep(SEND_RETRY_S)
+        for at in range(0, len(alerts), SENT_AT_ONCE):
+            self._waiting_since = time.monotonic()
+            while True:
+                try:
+                    await asyncio.wait_for(self._send(alerts[at : at + SENT_AT_ONCE]), SEND_TIMEOUT_S)
+                    break
+                except (KafkaError, FaustError, TimeoutError) as error:
+                    metrics.ALERT_RETRIES.inc()
+                    log.warning("alerts could not be published, trying again", error=repr(error))
+                    await asyncio.sleep(SEND_RETRY_S)
         self._waiting_since = None
         self._published += len(alerts)
         for alert in alerts:

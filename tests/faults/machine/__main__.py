@@ -38,10 +38,10 @@ def main(arguments: list[str]) -> int:
         "--worlds", type=int, default=3, help="lanes with a broker that run beside each other"
     )
     parser.add_argument(
-        "--ledgers", type=int, default=5, help="lanes of anchor alone, whose schedules mostly wait"
+        "--ledgers", type=int, default=4, help="lanes of anchor alone, whose schedules mostly wait"
     )
     parser.add_argument(
-        "--notifies", type=int, default=1, help="lanes of correlate, route and deliver, with a broker each"
+        "--notifies", type=int, default=0, help="lanes of correlate, route and deliver, with a broker each"
     )
     parser.add_argument("--trio", type=int, default=0, help="three brokers besides, so many taken away")
     parser.add_argument("--only", choices=LANES, default="", help="only this sort of lane")
@@ -84,7 +84,11 @@ def _lanes(options: argparse.Namespace, kinds: Sequence[str], rng: Random) -> li
         ours = [kind for kind in kinds if kind in known]
         if (kinds and not ours) or options.only not in ("", sort):
             continue
-        counts = {"world": options.worlds, "ledger": options.ledgers, "notify": options.notifies}
+        counts = {
+            "world": options.worlds,
+            "ledger": options.ledgers,
+            "notify": max(options.notifies, options.only == "notify"),
+        }
         for number in range(counts.get(sort, 1)):
             command = [
                 sys.executable, "-m", module, "--seconds", str(options.seconds),
