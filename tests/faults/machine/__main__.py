@@ -84,11 +84,9 @@ def _lanes(options: argparse.Namespace, kinds: Sequence[str], rng: Random) -> li
         ours = [kind for kind in kinds if kind in known]
         if (kinds and not ours) or options.only not in ("", sort):
             continue
-        counts = {
-            "world": options.worlds,
-            "ledger": options.ledgers,
-            "notify": max(options.notifies, options.only == "notify"),
-        }
+        is_asked_for = bool(ours) or options.only == sort
+        notifies = max(options.notifies, 1 if is_asked_for else 0)
+        counts = {"world": options.worlds, "ledger": options.ledgers, "notify": notifies}
         for number in range(counts.get(sort, 1)):
             command = [
                 sys.executable, "-m", module, "--seconds", str(options.seconds),
