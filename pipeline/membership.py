@@ -7,20 +7,14 @@ where.
 
 from collections.abc import Mapping
 
-import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from pipeline import kafka
-from pipeline.bounded import BoundedCalls, StalledCallError
 from pipeline.settings import Settings
 from pipeline.stalls import Stalls
 from pipeline.statestore import Partition
 from processors.model import RawRecord
-
-log = structlog.get_logger()
-
-CLOSE_DEADLINE_S = 10.0
 
 
 def group_of(settings: Settings, stage: str) -> str:
@@ -122,17 +116,8 @@ class GroupMember:
             self._places[partition] = max(self._places[partition], next_offset)
 
     def close(self) -> None:
-        """Leave off; the place is kept for a successor until the session times out.
-
-        A client that does not come to an end is left behind: the successor fences it.
-        """
-        calls = BoundedCalls("leaving")
-        try:
-            calls.call(self.consumer.close, deadline_s=CLOSE_DEADLINE_S)
-        except StalledCallError:
-            log.warning("a consumer did not close and was left behind", seconds=CLOSE_DEADLINE_S)
-        finally:
-            calls.close()
+        """Leave off; the place is kept for a successor until the session times out."""
+        self.consumer.close()
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self.assigned = sorted((tp.topic, tp.partition) for tp in partitions)
