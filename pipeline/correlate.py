@@ -204,7 +204,7 @@ class CorrelateWorker:
         """Let time pass; a publication under way is not waited for."""
         self._tables.poll()
         metrics.NOTICES_FOLDED.set(self.correlator.held)
-        cases = list(self.correlator.cases)
+        cases = self.correlator.cases
         metrics.ALERT_CASES.labels("incident").set(sum(each.is_incident for each in cases))
         metrics.ALERT_CASES.labels("all").set(len(cases))
         if self._assigned and (self._ticking is None or self._ticking.done()):

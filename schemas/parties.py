@@ -25,7 +25,7 @@ from schemas.partyoutputs import (
     parse_output,
     texts,
 )
-from schemas.records import Severity
+from schemas.records import SEVERITY_RANK, Severity
 from schemas.strictjson import load_object
 from schemas.trust import TrustRoot
 
@@ -40,7 +40,6 @@ RESERVED_NAMES = frozenset({"changelog", "control"})
 _DETECTION_FINDING, _API_ACTIVITY = 2004, 6003
 CLASSES = (_DETECTION_FINDING, _API_ACTIVITY)
 """OCSF classes of what stands in `alerts`."""
-_RANK = {severity: rank for rank, severity in enumerate(Severity)}
 _RULE = re.compile(r"[a-z0-9_.]{1,64}", re.ASCII)
 
 
@@ -59,7 +58,7 @@ class AlertFilter:
     def fits(self, severity: Severity, class_uid: int, ward: str, manufacturer: str, rule: str) -> bool:
         """Tell whether an alert of these is for the party; an unknown ward or manufacturer is empty."""
         return (
-            _RANK[severity] >= _RANK[self.severity]
+            SEVERITY_RANK[severity] >= SEVERITY_RANK[self.severity]
             and (not self.classes or class_uid in self.classes)
             and (not self.wards or ward in self.wards)
             and (not self.manufacturers or manufacturer in self.manufacturers)

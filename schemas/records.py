@@ -87,6 +87,10 @@ class Severity(StrEnum):
     CRITICAL = "CRITICAL"
 
 
+SEVERITY_RANK = {severity: rank for rank, severity in enumerate(Severity)}
+"""Higher is worse."""
+
+
 @dataclass(frozen=True, slots=True)
 class EvidenceRef:
     """A record that shows a finding; `digest` is BLAKE3 of its payload or its first 16 bytes, where known."""

@@ -21,7 +21,7 @@ from processors.access.facts import (
 from processors.access.policies import PolicyTable
 from processors.registry import Registry, Subject
 from schemas.decisions import DecisionReason
-from schemas.records import EvidenceRef, Severity
+from schemas.records import SEVERITY_RANK, EvidenceRef, Severity
 
 _MINUTE_US = 60_000_000
 
@@ -203,5 +203,5 @@ def _obligations(book: PolicyBook, ids: Sequence[str]) -> tuple[str, ...]:
 
 
 def _loudest(conditions: Sequence[Conditions]) -> Severity | None:
-    rank = list(Severity)
-    return max((each.alert for each in conditions if each.alert), key=rank.index, default=None)
+    alerts = (each.alert for each in conditions if each.alert)
+    return max(alerts, key=SEVERITY_RANK.__getitem__, default=None)

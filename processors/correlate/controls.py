@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from processors.chain import EntryError, SignedTable
-from processors.correlate.groups import RANK, id_of
+from processors.correlate.groups import id_of
 from processors.model import RawRecord
 from schemas.envelope import PayloadKind
-from schemas.records import Severity
+from schemas.records import SEVERITY_RANK, Severity
 from schemas.trust import TrustRoot
 
 SILENCE_PREFIX = "silence/"
@@ -53,7 +53,7 @@ class Silence:
 
     def fits(self, rule: str, severity: Severity, device: str, ward: str, subject: str) -> bool:
         """Tell whether it holds back an alert of these."""
-        return RANK[severity] <= RANK[self.severity] and all(
+        return SEVERITY_RANK[severity] <= SEVERITY_RANK[self.severity] and all(
             not wanted or found in wanted
             for wanted, found in (
                 (self.rules, rule),

@@ -25,7 +25,7 @@ from processors.correlate.muting import SOURCES_OF, inhibitor_of, silence_of
 from processors.correlate.people import People
 from processors.correlate.restoring import Restored
 from processors.notices import FindingNotice, Notice, RejectionNotice
-from processors.ocsf import Activity, Alert
+from processors.ocsf import Activity, Alert, Status
 
 _CASES_EVERY_MS = 1_000
 
@@ -258,5 +258,5 @@ class Correlator(Generic[T]):
         return alerts
 
     def _is_to_repeat(self, case: Case, now_ms: int) -> bool:
-        is_new = not case.muted_by and case.status.name == "NEW"
+        is_new = not case.muted_by and case.status is Status.NEW
         return is_new and case.lasts and now_ms - case.told_ms >= self._config.repeat_interval_ms

@@ -12,7 +12,6 @@ from schemas.records import Severity
 
 T = TypeVar("T")
 
-RANK = {severity: rank for rank, severity in enumerate(Severity)}
 _BY_SUBJECT = frozenset({"Access anomaly"})
 """Types of findings that are about a person first, and about a device second."""
 _MANY = "many"

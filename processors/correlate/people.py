@@ -27,7 +27,7 @@ class People:
     def __init__(self, cases: Cases) -> None:
         self._cases = cases
         self._silences: Mapping[str, Silence] = {}
-        self._acts_until = self._ignored_until = 0
+        self._heeded_until = 0
 
     def in_force(self, now_ms: int) -> list[Silence]:
         """Return the silences whose time is not over, in the order of their entries."""
@@ -38,13 +38,13 @@ class People:
         self._silences = table.silences
         alerts = [*self._begin(now_ms), *self._end(now_ms)]
         for act in table.acts:
-            if act.offset >= self._acts_until:
+            if act.offset >= self._heeded_until:
                 alerts += self._act(act, now_ms, known)
         for entry in table.ignored:
             place = place_of(entry.source.offset)
-            if entry.source.offset >= self._ignored_until and place not in known:
+            if entry.source.offset >= self._heeded_until and place not in known:
                 alerts.append(_rejected(place, entry.detail, entry.source.append_ms, now_ms))
-        self._acts_until = self._ignored_until = table.offset
+        self._heeded_until = table.offset
         return alerts
 
     def _begin(self, now_ms: int) -> Iterable[Alert]:
@@ -64,7 +64,7 @@ class People:
                 told_ms=now_ms,
                 is_silence=True,
             )
-            comment = ": ".join(filter(None, (silence.author, silence.comment)))
+            comment = _said(silence.author, silence.comment)
             yield telling.announce(case, silence.describe(), place_of(silence.offset), comment)
             self._cases.keep(case)
 
@@ -82,12 +82,16 @@ class People:
         # What was said of an earlier life of the alert does not count for this one.
         if case is None or case.is_silence or place in known or act.time_us < case.first_ms * 1000:
             return
-        comment = ": ".join(filter(None, (act.author, act.comment)))
+        comment = _said(act.author, act.comment)
         if act.action == "RESOLVE":
             yield telling.close(case, "resolved", now_ms, place, comment)
             self._cases.end(case)
         elif act.action == "ACKNOWLEDGE" and not case.muted_by:
             yield telling.acknowledge(case, now_ms, place, comment)
+
+
+def _said(author: str, comment: str) -> str:
+    return ": ".join(filter(None, (author, comment)))
 
 
 def _rejected(place: str, detail: str, append_ms: int, now_ms: int) -> Alert:

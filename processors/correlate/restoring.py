@@ -22,7 +22,7 @@ from processors.covers import places
 from processors.ocsf import Activity, Status
 from schemas.errors import FormatError
 from schemas.reasons import Reason
-from schemas.records import Severity
+from schemas.records import SEVERITY_RANK, Severity
 from schemas.strictjson import load_object
 
 _DETECTION_FINDING = 2004
@@ -99,7 +99,7 @@ class Restored:
         info = found["finding_info"]
         case.messages += 1
         case.last_ms = case.heard_ms = case.told_ms = max(case.last_ms, found["end_time"])
-        case.severity = max(case.severity, _SEVERITY[found["severity_id"]], key=list(Severity).index)
+        case.severity = max(case.severity, _SEVERITY[found["severity_id"]], key=SEVERITY_RANK.__getitem__)
         case.status = Status(found["status_id"])
         case.muted_by = unmapped.get("suppressed_by", "")
         case.suppressed = Counter(unmapped.get("suppressed", {}))

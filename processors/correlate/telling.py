@@ -7,7 +7,6 @@ from processors.alert_rules import LASTING_RULES, REJECTION_RULES
 from processors.correlate.cases import Case
 from processors.correlate.config import CorrelateConfig
 from processors.correlate.groups import (
-    RANK,
     GroupKey,
     Scope,
     analytic_of,
@@ -18,7 +17,7 @@ from processors.correlate.groups import (
 )
 from processors.notices import DenialNotice, FindingNotice, Notice, RejectionNotice
 from processors.ocsf import Activity, Alert, Incident, Status
-from schemas.records import EvidenceRef
+from schemas.records import SEVERITY_RANK, EvidenceRef
 
 _REJECTION_TYPES: tuple[str, ...] = ("Rejected record",)
 _DENIAL_TYPES: tuple[str, ...] = ("Access denied",)
@@ -56,19 +55,16 @@ def _uid(key: GroupKey, notice: Notice, window_ms: int, muted_by: str, *more: st
 
 
 def _begin(uid: str, notice: Notice, scope: Scope, now_ms: int, muted_by: str) -> Case:
-    types = _REJECTION_TYPES
+    rule = REJECTION_RULES[notice.reason] if isinstance(notice, RejectionNotice) else notice.rule
     if isinstance(notice, FindingNotice):
-        title, types, techniques = notice.rule.title, notice.rule.types, notice.rule.techniques
-    elif isinstance(notice, DenialNotice):
-        title, types, techniques = notice.rule.title, _DENIAL_TYPES, notice.rule.techniques
+        types = notice.rule.types
     else:
-        rule = REJECTION_RULES[notice.reason]
-        title, techniques = rule.title, rule.techniques
+        types = _DENIAL_TYPES if isinstance(notice, DenialNotice) else _REJECTION_TYPES
     return Case(
         uid=uid,
         analytic=analytic_of(notice),
         scope=scope,
-        title=title,
+        title=rule.title,
         types=types,
         severity=severity_of(notice),
         first_ms=notice.time_ms,
@@ -76,7 +72,7 @@ def _begin(uid: str, notice: Notice, scope: Scope, now_ms: int, muted_by: str) -
         heard_ms=now_ms,
         told_ms=now_ms,
         ward=notice.ward,
-        techniques=techniques,
+        techniques=rule.techniques,
         is_event=isinstance(notice, DenialNotice),
         muted_by=muted_by,
         status=Status.SUPPRESSED if muted_by else Status.NEW,
@@ -88,8 +84,7 @@ def tell(case: Case, notices: Sequence[Notice], now_ms: int, config: CorrelateCo
     lasted = case.lasts
     _take(case, notices, now_ms, config)
     first, last = notices[0], notices[-1]
-    alone = len(notices) == 1 and isinstance(first, FindingNotice) and first.uid == case.uid
-    if alone and isinstance(first, FindingNotice):
+    if len(notices) == 1 and isinstance(first, FindingNotice) and first.uid == case.uid:
         return _message(
             case,
             event_uid=first.position,
@@ -115,9 +110,7 @@ def tell(case: Case, notices: Sequence[Notice], now_ms: int, config: CorrelateCo
         count=len(notices),
         covers=tuple(each.position for each in notices),
         evidence=_ends(first.evidence, last.evidence),
-        related=tuple(
-            {e.uid: e.activity.name.capitalize() for e in notices if isinstance(e, FindingNotice)}.items()
-        ),
+        related=_related(notices),
         incident=_incident(case, notices) if case.is_incident else None,
         access=first.access if isinstance(first, DenialNotice) else None,
     )
@@ -126,7 +119,7 @@ def tell(case: Case, notices: Sequence[Notice], now_ms: int, config: CorrelateCo
 def _take(case: Case, notices: Sequence[Notice], now_ms: int, config: CorrelateConfig) -> None:
     case.heard_ms = now_ms
     for each in notices:
-        case.severity = max(case.severity, severity_of(each), key=RANK.__getitem__)
+        case.severity = max(case.severity, severity_of(each), key=SEVERITY_RANK.__getitem__)
         case.last_ms = max(case.last_ms, each.time_ms)
         case.first_ms = min(case.first_ms, each.time_ms)
         if each.device_id is not None and len(case.devices) < _MAX_DEVICES:

@@ -2,8 +2,8 @@
 
 from processors.access.profile.config import DormantLimits, ShiftLimits, TravelLimits
 from processors.access.profile.memory import MAX_PLACES, Place, Profile
-from processors.access.profile.seen import RANKS, Seen, Sighting, raised, seconds
-from schemas.records import Severity
+from processors.access.profile.seen import Seen, Sighting, raised, seconds
+from schemas.records import SEVERITY_RANK, Severity
 
 _MINUTE_US = 60_000_000
 
@@ -126,7 +126,7 @@ class Dormant:
         severity = Severity.LOW
         if seen.is_permit:
             severity = raised(Severity.MEDIUM, seen.decision.emergency + (score >= 4))
-        if episode is not None and RANKS[severity] <= RANKS[episode.severity]:
+        if episode is not None and SEVERITY_RANK[severity] <= SEVERITY_RANK[episode.severity]:
             return None
         away = seconds(round(score * self._limits.after_us))
         what = f"{seen.decision.action}, {seen.decision.effect.value.lower()}"

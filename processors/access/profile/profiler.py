@@ -14,12 +14,12 @@ from blake3 import blake3
 from processors.access.profile.config import ProfileConfig
 from processors.access.profile.memory import Episode, Profile
 from processors.access.profile.presence import Dormant, ImpossibleTravel, OffShift
-from processors.access.profile.seen import RANKS, Rule, Seen, Sighting, seconds
+from processors.access.profile.seen import Rule, Seen, Sighting, seconds
 from processors.access.profile.volume import MassExport, Probing
 from processors.model import RawRecord
 from schemas.decisions import DecisionKind, DecisionReason, decode_decision
 from schemas.errors import CodecError
-from schemas.records import EvidenceRef, Finding, FindingStatus, Severity
+from schemas.records import SEVERITY_RANK, EvidenceRef, Finding, FindingStatus, Severity
 
 REGISTERED = frozenset(
     {
@@ -138,7 +138,7 @@ class Profiler:
             return [self._finding(FindingStatus.OPENED, episode, seen, sighting)]
         episode.count += 1
         episode.last_us = max(episode.last_us, seen.time_us)
-        is_worse = RANKS[sighting.severity] > RANKS[episode.severity]
+        is_worse = SEVERITY_RANK[sighting.severity] > SEVERITY_RANK[episode.severity]
         if not is_worse and str(episode.count).rstrip("0") != "1":
             return []
         if is_worse:

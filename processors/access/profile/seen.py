@@ -13,9 +13,8 @@ from processors.access.facts import DAY_MINUTES, BadAttributeError, minute_of, p
 from processors.access.profile.memory import Place, Profile, hashed, place_text
 from processors.model import RawRecord
 from schemas.decisions import Decision, DecisionReason, Effect
-from schemas.records import Severity
+from schemas.records import SEVERITY_RANK, Severity
 
-RANKS = {severity: rank for rank, severity in enumerate(Severity)}
 _RANKED = list(Severity)
 
 
@@ -105,7 +104,7 @@ class Rule(Protocol):
 
 def raised(severity: Severity, steps: int) -> Severity:
     """Return a severity so many steps higher, at most HIGH: CRITICAL is for what is certain."""
-    return _RANKED[min(RANKS[severity] + steps, RANKS[Severity.HIGH])]
+    return _RANKED[min(SEVERITY_RANK[severity] + steps, SEVERITY_RANK[Severity.HIGH])]
 
 
 def times(number: int, one: str) -> str:
