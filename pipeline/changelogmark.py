@@ -64,3 +64,8 @@ class ChangelogMark:
         if is_known and digest != self.digest:
             return f"holds another record at {reached - 1} than ingest committed"
         return ""
+
+    def is_before(self, position: ChangelogPosition | None) -> bool:
+        """Tell whether a working copy has committed records from after this commit."""
+        reached = 0 if position is None else position.next_offset
+        return self.next_offset is not None and self.next_offset < reached

@@ -7,7 +7,8 @@ Its order is what makes it right:
 3. The changelog's end at read_uncommitted. A zombie's open transaction may lie below it; it can only
    abort, because its offsets carry a dead generation, but we must not read past it before it has.
 4. The changelog, read_committed, up to that end, into RocksDB (pipeline/restore.py). It must then stand where
-   the committed offsets say that it stood (pipeline/changelogmark.py).
+   the committed offsets say that it stood (pipeline/changelogmark.py). It may stand further only where the
+   verdicts do as well.
 5. Seek the sources to the committed offsets.
 
 So state and source offsets are of the same transaction. A commit that timed out is not an abort: steps 1
@@ -19,10 +20,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import structlog
 from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from pipeline import kafka
+from pipeline import kafka, setoffset
 from pipeline.bounded import BoundedCalls
 from pipeline.changelogmark import ChangelogMark
 from pipeline.kafka import CALL_TIMEOUT_S
@@ -33,6 +35,7 @@ from pipeline.statestore import Partition, StateStore
 from pipeline.topics import FOLLOWED, changelog_of, stage_of
 from pipeline.transaction import TransactionalProducer
 
+log = structlog.get_logger()
 R = TypeVar("R")
 ASK_DEADLINE_S = 1.5 * CALL_TIMEOUT_S
 """Of a call that ends itself after CALL_TIMEOUT_S, give or take a second."""
@@ -167,9 +170,9 @@ class Recovery:
             call=steps.call,
             is_vouched=lambda partition: self._is_at(partition, marks[partition]),
         )
-        for partition in assigned:
-            self._check_copy(partition, marks[partition])
         steps.begin("starting points")
+        for partition in assigned:
+            committed[partition] = self._agreed(partition, committed[partition], marks[partition], steps)
         starts = steps.call(kafka.start_offsets, self._admin, assigned)
         next_offsets = self._starting_points(assigned, committed, starts)
         lost = {place: at for place, at in next_offsets.items() if at < starts[place]}
@@ -195,12 +198,29 @@ class Recovery:
         if mark is not None and (why := mark.denied_by(topic_id, end)):
             raise _changelog_error(partition, why)
 
-    def _check_copy(self, partition: Partition, mark: ChangelogMark | None) -> None:
-        if mark is not None:
-            store = self._store
-            why = mark.denied_by_copy(store.position(partition), store.last_digest(partition))
-            if why:
-                raise _changelog_error(partition, why)
+    def _agreed(
+        self, partition: Partition, committed: int, mark: ChangelogMark | None, steps: "_Steps"
+    ) -> int:
+        """Return the committed offset if the restored state is of the same transaction.
+
+        An offset commit that was sent again may reach its broker a second time when the next transaction has
+        already begun, and is then taken for that one's: the group stands where it stood, all the rest is
+        committed (the hole that KIP-890 closes for clients newer than ours). State that is ahead of the
+        offset, with verdicts that are ahead too, tells so; the last verdict then says where to go on.
+        """
+        position = self._store.position(partition)
+        why = mark.denied_by_copy(position, self._store.last_digest(partition)) if mark is not None else ""
+        if mark is None or not why:
+            return committed
+        if mark.is_before(position):
+            judged_to = steps.call(setoffset.judged_to, self._settings, self._admin, partition)
+            if judged_to is not None and judged_to > committed:
+                log.warning(
+                    "the group's offset is older than state and verdicts, which are followed",
+                    topic=partition[0], partition=partition[1], committed=committed, judged_to=judged_to,
+                )  # fmt: skip
+                return judged_to
+        raise _changelog_error(partition, why)
 
     def _is_at(self, partition: Partition, mark: ChangelogMark | None) -> bool:
         """Tell whether the working copy stands where the last commit left the changelog."""

@@ -74,15 +74,20 @@ def standing(settings: Settings, place: Partition) -> Standing:
     if number not in known[topic].partitions:
         raise UsageError(f"{topic} has no partition {number}")
     found = _committed(settings, admin, place)
-    verdicts = [_last_verdict(settings, admin, output, place) for output in _outputs(topic, known)]
-    judged = [offset for offset in verdicts if offset is not None]
     return Standing(
         place,
         found.offset if found.offset >= 0 else None,
-        max(judged) + 1 if judged else None,
+        judged_to(settings, admin, place),
         kafka.start_offsets(admin, [place])[place],
         kafka.end_offsets(admin, [place])[place],
     )
+
+
+def judged_to(settings: Settings, admin: AdminClient, place: Partition) -> int | None:
+    """Return one past the last record of a source partition that has a verdict, as outputs tell."""
+    known = admin.list_topics(timeout=CALL_TIMEOUT_S).topics
+    verdicts = [_last_verdict(settings, admin, output, place) for output in _outputs(place[0], known)]
+    return max((offset + 1 for offset in verdicts if offset is not None), default=None)
 
 
 def set_offset(

@@ -52,9 +52,9 @@ class Scene:
         asked = self.admin.list_consumer_group_offsets([group])
         return ChangelogMark.decode(asked[group.group_id].result(20).topic_partitions[0].metadata)
 
-    def commit(self, metadata: str) -> None:
-        """Commit the offset as it is with other metadata, once the last worker is out."""
-        places = [TopicPartition(*self.place, 2, metadata=metadata)]
+    def commit(self, metadata: str, next_offset: int = 2) -> None:
+        """Commit the offset, by default as it is, with other metadata, once the last worker is out."""
+        places = [TopicPartition(*self.place, next_offset, metadata=metadata)]
         wanted = ConsumerGroupTopicPartitions(group_of(self.settings, "ingest"), places)
 
         def is_taken() -> bool:
@@ -153,6 +153,40 @@ def test_a_changelog_that_was_cut_off_is_refused(deployment: Deployment, disk: s
     scene.commit(ChangelogMark(mark.topic_id, None, mark.digest).encode())
     with deployment.ingesting():
         assert deployment.verdicts(scene.sources)[2:] == ["replay"] * 4
+
+
+@pytest.mark.parametrize("disk", ["kept", "lost"])
+def test_an_offset_of_an_older_transaction_is_overtaken_by_the_verdicts(
+    deployment: Deployment, disk: str
+) -> None:
+    scene = Scene(deployment)
+    older = scene.mark()
+    assert older is not None
+    scene.sources.append(deployment.send(scene.device, scene.device.telemetry()))
+    scene.sources.append(deployment.send(scene.device, scene.first))
+    with deployment.ingesting():
+        assert deployment.verdicts(scene.sources)[2:] == ["accepted", "replay"]
+    if disk == "lost":
+        shutil.rmtree(scene.copy)
+    # As if the offsets of the transaction before had come once more, into the last one.
+    scene.commit(older.encode(), 2)
+    scene.sources.append(deployment.send(scene.device, scene.first))
+    with deployment.ingesting():
+        # Each has its one verdict: `verdicts` knows of no second one.
+        assert deployment.verdicts(scene.sources)[2:] == ["accepted", "replay", "replay"]
+    mark = scene.mark()
+    assert mark is not None
+    assert mark.next_offset is not None
+    assert older.next_offset is not None
+    assert mark.next_offset > older.next_offset
+
+
+def test_a_strangers_record_in_the_changelog_does_not_move_the_offset(deployment: Deployment) -> None:
+    scene = Scene(deployment)
+    shutil.rmtree(scene.copy)
+    deployment.producer.produce(CHANGELOG, b"forged", b"did:key:zNobody", scene.place[1])
+    assert deployment.producer.flush(20) == 0
+    scene.is_refused("has its last record before")
 
 
 def test_a_right_copy_is_not_dropped_for_a_wrong_changelog(deployment: Deployment) -> None:

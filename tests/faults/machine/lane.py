@@ -79,13 +79,21 @@ def _run_world(
 
 
 def keep_logs(world_folder: Path, seed: int, keep: str) -> None:
-    """Copy what a person needs to look into a violation: the stages' logs and signs of life."""
+    """Copy what a person needs to look into a violation: logs, signs of life, and the broker's own bytes.
+
+    The last as they are on its disk, for Kafka's `DumpLogSegments`: markers and offsets that no client sees.
+    """
     if not keep:
         return
     target = Path(keep) / str(seed)
     target.mkdir(parents=True, exist_ok=True)
     for log in [*world_folder.glob("*.log"), *world_folder.glob("data/run/*")]:
         (target / log.name).write_bytes(log.read_bytes())
+    broker = world_folder / "data" / "kafka"
+    for log in broker.rglob("*.log"):
+        copy = target / "kafka" / log.relative_to(broker)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(log.read_bytes())
 
 
 def lane_parser(text: str | None) -> argparse.ArgumentParser:
