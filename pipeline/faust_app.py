@@ -12,15 +12,17 @@ import uuid
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from faust import App
+from faust.assignor.partition_assignor import PartitionAssignor
+from faust.transport.drivers import aiokafka as driver
+from faust.types.tuples import ack_lock
 
 from pipeline.durable import replace_file
 from pipeline.inorder import InOrder
 from pipeline.settings import Settings, UsageError
 from pipeline.stage import state_dir
-
-if TYPE_CHECKING:
-    import faust
 
 SESSION_TIMEOUT_S = 10.0
 """A killed worker's partitions move after so long; Faust's own default stalls them for a minute."""
@@ -28,11 +30,8 @@ REQUEST_TIMEOUT_S = 15.0
 COMMIT_INTERVAL_S = 1.0
 
 
-def make_app(settings: Settings, stage: str, slot: int) -> "faust.App":
+def make_app(settings: Settings, stage: str, slot: int) -> App:
     """Make the application of a stage's slot; agents are the caller's to add."""
-    from faust import App
-    from faust.assignor.partition_assignor import PartitionAssignor
-
     transport = _read_committed_transport()
 
     class ReadCommittedApp(App):
@@ -108,8 +107,6 @@ def _own_id(folder: Path) -> str:
 
 def _read_committed_transport() -> Any:
     """Make the class of a transport whose consumers read what is committed, and commit what is done."""
-    from faust.transport.drivers import aiokafka as driver
-    from faust.types.tuples import ack_lock
 
     class ReadCommittedThread(driver.AIOKafkaConsumerThread):
         """Faust reads uncommitted unless it is exactly-once; records of aborted transactions never were."""
@@ -184,7 +181,7 @@ def _read_committed_transport() -> Any:
     return ReadCommittedTransport
 
 
-def hears_kafka(app: "faust.App") -> bool:
+def hears_kafka(app: App) -> bool:
     """Tell whether the group's coordinator answers; Faust itself goes on as if nothing had happened."""
     client = app.consumer._thread._consumer  # type: ignore[attr-defined]  # noqa: SLF001 - Faust does not say
     return client is not None and client._coordinator.coordinator_id is not None  # noqa: SLF001

@@ -1,5 +1,6 @@
 """`attestream run STAGE` and `attestream ledger serve`: what the supervisor starts, and an operator can."""
 
+import gc
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -29,15 +30,24 @@ def run(
     stage: Annotated[str, typer.Argument(help=f"One of {', '.join(STAGES)}.")],
     *,
     slot: Slot = 0,
+    when_set_up: Annotated[bool, typer.Option("--when-set-up", hidden=True)] = False,
 ) -> None:
     """Run one worker of a stage until SIGTERM."""
     from importlib import import_module
 
+    from pipeline.local.stackfile import wait_until_set_up
     from pipeline.settings import UsageError
 
     if stage not in STAGES:
         raise UsageError(f"no stage {stage!r}: there are {', '.join(STAGES)}")
-    import_module(f"pipeline.{stage}").run(settings, slot)
+    # What is loaded stays: the collector need not look at it, neither now nor later.
+    gc.disable()
+    module = import_module(f"pipeline.{stage}")
+    gc.freeze()
+    gc.enable()
+    if when_set_up and not wait_until_set_up(settings.data_dir):
+        return
+    module.run(settings, slot)
 
 
 def _ledger() -> None:

@@ -13,7 +13,7 @@ from pipeline.local.files import accepts, choose_ports
 from pipeline.local.kafka import Broker
 from pipeline.local.spec import ProcessSpec, asks, finishes, health_file
 from pipeline.local.stackfile import StackFile
-from pipeline.local.supervisor import Group, Plan, Step
+from pipeline.local.supervisor import Await, Plan, Start, Step
 from pipeline.settings import Settings
 
 PYTHON = (sys.executable, "-P", "-m")
@@ -76,10 +76,14 @@ def local_plan(settings: Settings, choice: Choice, stack_file: StackFile, resour
     stack_file.update(stages=[spec.name for spec in stages])
     return [
         *before,
-        Group("starting " + " and ".join(spec.name for spec in first), first),
-        Step("creating topics and keys", lambda: _set_up(settings)),
-        Group("starting the stages", stages),
-        Group("", helpers),
+        Start(first),
+        # While the broker comes up they load their code, which takes as long, and then wait for topics.
+        Start(stages),
+        Await("starting " + " and ".join(spec.name for spec in first), first),
+        Step("creating topics and keys", lambda: _set_up(settings, stack_file)),
+        Await("starting the stages", stages),
+        Start(helpers),
+        Await("", helpers),
     ]
 
 
@@ -122,7 +126,7 @@ def _stage(settings: Settings, row: StageRow) -> Iterator[ProcessSpec]:
         name = row.stage if slot == 0 else f"{row.stage}-{slot}"
         argv = [
             *PYTHON, "pipeline.cli.main", "run", row.stage,
-            "--data-dir", str(settings.data_dir), "--slot", str(slot),
+            "--data-dir", str(settings.data_dir), "--slot", str(slot), "--when-set-up",
         ]  # fmt: skip
         yield ProcessSpec(
             name=name,
@@ -142,7 +146,7 @@ def _aot_training(settings: Settings) -> ProcessSpec:
     )
 
 
-def _set_up(settings: Settings) -> None:
+def _set_up(settings: Settings, stack_file: StackFile) -> None:
     from confluent_kafka import KafkaException
 
     from pipeline import kafka, topics, trust
@@ -154,3 +158,4 @@ def _set_up(settings: Settings) -> None:
         raise StackFailedError(f"Kafka at {settings.bootstrap()} cannot be reached: {error}") from error
     topics.apply(client, settings)
     trust.init_local(settings)
+    stack_file.update(is_set_up=True)

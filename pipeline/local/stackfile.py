@@ -1,10 +1,11 @@
 """`<data>/stack.json`: where a running stack is to be found. There while it runs, gone when it is down.
 
 {"supervisor": {"pid", "started_s"}, "bootstrap_servers": "host:port",
- "ledger": {"grpc_port", "rest_port"}, "stages": ["ingest", ...]}
+ "ledger": {"grpc_port", "rest_port"}, "stages": ["ingest", ...], "is_set_up": true}
 """
 
 import contextlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,9 @@ class StackFile:
             self._path.unlink(missing_ok=True)
 
 
+POLL_S = 0.1
+
+
 def path(data_dir: Path) -> Path:
     """Where the file is."""
     return data_dir / "stack.json"
@@ -44,3 +48,12 @@ def supervisor_of(data_dir: Path) -> ProcessId | None:
     """The supervisor that runs this data directory now; None when there is none."""
     recorded = ProcessId.from_json(read_json(path(data_dir)).get("supervisor"))
     return recorded if recorded is not None and recorded.alive() else None
+
+
+def wait_until_set_up(data_dir: Path) -> bool:
+    """Return True once topics and keys are there, False when the stack is gone before."""
+    while not read_json(path(data_dir)).get("is_set_up"):
+        if supervisor_of(data_dir) is None:
+            return False
+        time.sleep(POLL_S)
+    return True

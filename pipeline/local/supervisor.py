@@ -38,14 +38,21 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
-    """Processes started together; the plan goes on when all of them are ready."""
+class Start:
+    """Processes started together, and stopped together: those that were started last are stopped first."""
+
+    specs: Sequence[ProcessSpec]
+
+
+@dataclass(frozen=True, slots=True)
+class Await:
+    """The plan goes on when these, started before, are ready. Until then nothing is told of them."""
 
     title: str
     specs: Sequence[ProcessSpec]
 
 
-Plan = Sequence[Step | Group]
+Plan = Sequence[Step | Start | Await]
 
 
 class Supervisor:
@@ -56,6 +63,7 @@ class Supervisor:
         self._plan = plan
         self._leash = Leash()
         self._groups: list[list[Child]] = []
+        self._awaited: set[str] = set()
         self._stop = threading.Event()
         self._hurry = threading.Event()
         self._phase, self._step, self._message = "starting", "", ""
@@ -89,20 +97,33 @@ class Supervisor:
         for item in self._plan:
             if self._stop.is_set():
                 return
+            if isinstance(item, Start):
+                self._start(item.specs)
+                continue
             self._step = item.title
             self._report()
             if isinstance(item, Step):
                 item.run()
-                continue
-            group = [Child(spec, self._run_dir / f"{spec.name}.log", self._leash) for spec in item.specs]
-            self._groups.append(group)
-            while not self._stop.is_set() and not all(_is_well(child) for child in group):
-                self._tick()
-                for child in group:
-                    _give_up_on_repeated_failure(child)
+            else:
+                self._wait_for(item.specs)
         if not self._stop.is_set():
             self._phase, self._step = "ready", ""
             self._report()
+
+    def _start(self, specs: Sequence[ProcessSpec]) -> None:
+        group = [Child(spec, self._run_dir / f"{spec.name}.log", self._leash) for spec in specs]
+        self._groups.append(group)
+        for child in group:
+            child.tick(time.monotonic())
+
+    def _wait_for(self, specs: Sequence[ProcessSpec]) -> None:
+        names = {spec.name for spec in specs}
+        self._awaited |= names
+        waited_for = [child for group in self._groups for child in group if child.spec.name in names]
+        while not self._stop.is_set() and not all(_is_well(child) for child in waited_for):
+            self._tick()
+            for child in waited_for:
+                _give_up_on_repeated_failure(child)
 
     def _tick(self) -> None:
         for group in self._groups:
@@ -129,7 +150,8 @@ class Supervisor:
 
     def _report(self) -> None:
         """Replace the report when it changed, and once a second as a sign of life."""
-        rows = [child.report() for group in self._groups for child in group]
+        children = [child for group in self._groups for child in group]
+        rows = [child.report() for child in children if child.spec.name in self._awaited]
         state = {"phase": self._phase, "step": self._step, "message": self._message, "processes": rows}
         shown = json.dumps({**state, "processes": [{**row, "beat_s": None} for row in rows]})
         now_s = time.monotonic()

@@ -9,7 +9,7 @@ import pytest
 from pipeline.local.plan import Choice, local_plan
 from pipeline.local.process import ProcessId
 from pipeline.local.stackfile import StackFile
-from pipeline.local.supervisor import Group
+from pipeline.local.supervisor import Await, Start
 from pipeline.settings import Settings
 
 ALWAYS = ["ingest", "profile", "seal", "anchor", "correlate", "monitor"]
@@ -33,5 +33,7 @@ def test_stages_of_the_plan(
         plan = local_plan(
             settings, Choice(stages=named), StackFile(tmp_path, ProcessId.of(os.getpid())), resources
         )
-    groups = {step.title: step for step in plan if isinstance(step, Group)}
-    assert [spec.name for spec in groups["starting the stages"].specs] == started
+    awaited = {step.title: step for step in plan if isinstance(step, Await)}
+    assert [spec.name for spec in awaited["starting the stages"].specs] == started
+    begun = [spec.name for step in plan if isinstance(step, Start) for spec in step.specs]
+    assert begun == started, "each is started once, before it is waited for"

@@ -71,6 +71,19 @@ def test_a_killed_child_is_restarted(tmp_path: Path, reap: Reap, eventually: Eve
             reap(supervisor.row(name)["pid"])
 
 
+def test_what_is_started_early_is_told_of_when_it_is_waited_for(
+    tmp_path: Path, eventually: Eventually
+) -> None:
+    with dummy(tmp_path, "early=good+", "slow=frozen", "late=good") as supervisor:
+        eventually((tmp_path / "early.health.json").exists)
+        eventually(lambda: supervisor.row("slow")["pid"])
+        assert supervisor.row("early")["pid"] is None
+        assert not supervisor.ready()
+    with dummy(tmp_path, "early=good+", "late=good") as supervisor:
+        eventually(supervisor.ready)
+        assert supervisor.row("early")["ready"]
+
+
 @pytest.mark.parametrize("kinds", ["a=good,b=plain,c=stubborn"])
 def test_kill_9_of_the_supervisor_leaves_no_child(
     tmp_path: Path, reap: Reap, eventually: Eventually, kinds: str
