@@ -31,8 +31,8 @@ def main(folder: Path, requirements: Path) -> int:
     python = str(folder / "bin" / "python")
     install = [python, *PIP, "install", "--require-hashes", "-r", str(requirements)]
     own = [python, *PIP, "install", "--no-deps", "--no-build-isolation", "-e", "."]
-    # As pip does for what it installs: each start of the local stack loads our code seven times, also where the
-    # environment forbids to keep what was compiled on the way.
+    # As pip does for what it installs: each start of the local stack loads our code seven times, also where
+    # the environment forbids to keep what was compiled on the way.
     compiled = [python, "-m", "compileall", "-q", *OWN]
     return _run(install, wanted) or _run(own, 1) or _run(compiled, 1)
 

@@ -41,8 +41,8 @@ def test_what_lanes_did_is_added_up(tmp_path: Path) -> None:
     report = tmp_path / "build" / "faults.json"
     runner.report(tally, 7, report, Console(file=io.StringIO()))
     assert json.loads(report.read_text()) == {
-        "schedules": 3, "faults": {"kill_seal": 6}, "records": 30, "told_again": 4, "violations": [],
-        "seed": 7,
+        "schedules": 3, "faults": {"kill_seal": 6}, "records": 30, "told_again": 4, "void": 0,
+        "violations": [], "seed": 7,
     }  # fmt: skip
 
 
@@ -54,6 +54,13 @@ def test_a_violation_is_told_with_what_plays_it_again() -> None:
     ]
     assert "one too many" in text
     assert "again --replay 6 --kinds kill_seal" in text
+
+
+def test_what_a_broken_broker_shows_is_counted_and_is_no_violation() -> None:
+    tally, text = run(lane("a", [CLEAN, {**CLEAN, "void": [{"invariant": "accounting", "what": "twice"}]}]))
+    assert tally.ok
+    assert (tally.schedules, tally.void) == (2, 1)
+    assert "∅" in text
 
 
 def test_what_was_found_stands_at_the_end_of_what_is_printed(tmp_path: Path) -> None:

@@ -68,9 +68,14 @@ def _run_world(
             result = run_schedule(world, seed, kinds)
             new = Counter(world.faults) - told
             told += new
-            say(**result.to_json(), faults=dict(new), restarts=world.restarts)
+            say(
+                **result.to_json(),
+                faults=dict(new),
+                restarts=world.restarts,
+                map_fault=world.has_broker_fault,
+            )
             left -= 1
-            if result.violations:
+            if result.violations or result.void:
                 keep_logs(folder, result.seed, options.keep)
                 break  # what follows would only repeat it
             if any(FAULTS[kind].ends_world for kind in result.kinds):

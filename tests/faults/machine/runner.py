@@ -41,6 +41,8 @@ class Tally:
     records: int = 0
     faults: Counter[str] = field(default_factory=Counter)
     violations: list[dict[str, Any]] = field(default_factory=list)
+    void: int = 0
+    """Schedules that found something after their broker had broken its own log."""
     told_again: int = 0
     """How often an alert told of a record that another had told of: lanes of alerts count it."""
     broken_lanes: list[str] = field(default_factory=list)
@@ -55,6 +57,7 @@ class Tally:
         """Add one schedule's line."""
         self.schedules += 1
         self.records += int(line["records"])
+        self.void += bool(line.get("void"))
         self.told_again += int(line.get("told_again", 0))
         self.faults.update(line["faults"])
         self.violations += [
@@ -110,7 +113,7 @@ def _start(lane: Lane, lines: "queue.SimpleQueue[tuple[Lane, dict[str, Any] | No
 
 def _show(console: Console, lane: Lane, line: dict[str, Any], tally: Tally) -> None:
     kinds = ", ".join(line["kinds"])
-    mark = "[red]✗[/]" if line["violations"] else "[green]✓[/]"
+    mark = "[red]✗[/]" if line["violations"] else "[yellow]∅[/]" if line.get("void") else "[green]✓[/]"
     console.print(
         f"{mark} {tally.schedules:4} {lane.name:8} seed {line['seed']:<10} {line['records']:5} records "
         f"{line['seconds']:5.1f} s  {kinds}",
@@ -133,6 +136,7 @@ def report(tally: Tally, seed: int, path: Path, console: Console) -> None:
         "faults": dict(sorted(tally.faults.items())),
         "records": tally.records,
         "told_again": tally.told_again,
+        "void": tally.void,
         "violations": tally.violations,
         "seed": seed,
     }
@@ -146,7 +150,8 @@ def report(tally: Tally, seed: int, path: Path, console: Console) -> None:
         console.print(f"✗ {text}", highlight=False, markup=False, emoji=False)
     console.print(
         f"{tally.schedules} schedules, {sum(tally.faults.values())} faults, {tally.records} records, "
-        f"{tally.told_again} told again, {len(tally.violations)} violations (seed {seed}; {path})"
+        f"{tally.told_again} told again, {tally.void} void, {len(tally.violations)} violations "
+        f"(seed {seed}; {path})"
     )
 
 

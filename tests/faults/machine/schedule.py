@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from random import Random
 from typing import Any
 
+from pipeline.local.errors import BrokerFailedError
 from tests.faults.machine.faults import FAULTS
 from tests.faults.machine.ledger import Violation
 from tests.faults.machine.world import World
@@ -27,6 +28,8 @@ class Result:
     records: int
     seconds: float
     violations: tuple[Violation, ...] = ()
+    void: tuple[Violation, ...] = ()
+    """Found in a world whose broker broke its own log, see `World.has_broker_fault`."""
 
     def to_json(self) -> dict[str, Any]:
         """As one line of a lane's output."""
@@ -57,9 +60,13 @@ def run_schedule(world: World, seed: int, kinds: Sequence[str] = ()) -> Result:
     if mix != "usual":
         world.count(mix)
     world.end_traffic()
-    world.heal()
-    world.burst("probe", PROBES)
-    world.settle(SETTLE_S)
-    records = len(world.sent)
-    found = world.judge()
-    return Result(seed, tuple(chosen), records, time.monotonic() - began, tuple(found))
+    try:
+        world.heal()
+        world.burst("probe", PROBES)
+        world.settle(SETTLE_S)
+        records, found = len(world.sent), tuple(world.judge())
+    except BrokerFailedError as error:
+        records, found = len(world.sent), (Violation("stalled", str(error)),)
+    if found and world.has_broker_fault:
+        return Result(seed, tuple(chosen), records, time.monotonic() - began, void=found)
+    return Result(seed, tuple(chosen), records, time.monotonic() - began, found)

@@ -114,6 +114,8 @@ class Workload:
         self.unplaced: list[Sent] = []
         """What was acknowledged without saying where it stands, with offset -1: it was sent again after its
         broker had died, and the one that has it knows no more than that it does."""
+        self.refused: list[str] = []
+        """Why the broker would not have a record: answers that the client does not take for passing."""
         self.senders: list[Sender] = []
         self._stranger = create_identity("k1", seed=rng.randbytes(32))
 
@@ -157,7 +159,8 @@ class Workload:
             with self._lock:
                 self._underway -= 1
                 if error is not None:
-                    raise RuntimeError(f"a record was lost before the broker had it: {error}")
+                    self.refused.append(str(error))
+                    return
                 offset = message.offset()
                 (self.unplaced if offset is None else self._acknowledged).append(
                     Sent(

@@ -41,6 +41,7 @@ FOUND_S = 10.0
 """A schedule that has found something settles for so long at most."""
 SKIPPED_S = 3 * TRANSACTION_S
 """A verdict may show so much later than the next: an open transaction hides what is behind it."""
+MAP_FAULT = b"a fault occurred in an unsafe memory access operation"
 Place = tuple[str, int]
 
 EXPECTED_ENDINGS = ("SupersededError", "_FATAL", "_FENCED", "FENCED_INSTANCE_ID", "fenced", "the loop hangs")
@@ -314,6 +315,16 @@ class World:
         """It has ended, by itself or not."""
         return self._broker_process.poll() is not None
 
+    @property
+    def has_broker_fault(self) -> bool:
+        """Its memory maps failed: an index on a full disk has no page for its next entry (SIGBUS).
+
+        Kafka then answers with an error and leaves the batch in its file, unknown to its own books: an abort
+        that follows does not hide it (Kafka 4.4). What it shows from then on is nobody's word.
+        """
+        log = self.data_dir / "run" / "kafka.log"
+        return MAP_FAULT in log.read_bytes()
+
     def pause_broker(self) -> None:
         """SIGSTOP."""
         os.kill(self._broker_process.pid, signal.SIGSTOP)
@@ -418,8 +429,10 @@ class World:
             *self.violations,
             *self.oracle.check(self.sent, self.watcher.seen),
             *self.watcher.violations(),
+            *(Violation("refused", f"by the broker: {why}") for why in self.traffic.refused),
         ]
         self.violations = []
+        self.traffic.refused.clear()
         self.sent = []
         return found
 

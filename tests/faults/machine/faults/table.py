@@ -66,7 +66,8 @@ FAULTS: dict[str, Fault] = {
     "trim_raw": Fault(topics.trim_raw),
     "recreate_changelog": Fault(topics.recreate_changelog, 0.5),
     **{
-        kind: Fault(inject, weight)
+        # What the small disk of a broker was made for is done: there its log would fill it for good.
+        kind: Fault(inject, weight, ends_world=kind == "full_disk_under_broker")
         for kind, (inject, weight) in storage.STORAGE_FAULTS.items()
         if kind != "full_disk_under_broker" or storage.can_mount()
     },
