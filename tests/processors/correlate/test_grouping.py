@@ -16,7 +16,7 @@ OPENED, UPDATED, CLEARED = FindingStatus.OPENED, FindingStatus.UPDATED, FindingS
 def test_a_rejection_is_told_after_the_wait() -> None:
     driven = Driven()
     assert driven.add(rejection(5)) == []
-    assert driven.wait(0.75) == []
+    assert driven.wait(0.25) == []
     (told,) = driven.wait(0.25)
     assert told.activity is Activity.CREATE
     assert told.analytic == "rejected.bad_signature"
@@ -35,7 +35,7 @@ def test_what_is_added_is_told_at_the_interval() -> None:
     assert first.count == 100
     driven.wait(1)
     driven.add(*(rejection(i) for i in range(100, 300)))
-    assert driven.wait(8.75) == []
+    assert driven.wait(8.25) == []
     (more,) = driven.wait(0.25)
     assert more.count == 200
     assert more.uid == first.uid
