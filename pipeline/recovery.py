@@ -24,7 +24,7 @@ import structlog
 from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from pipeline import kafka, setoffset
+from pipeline import kafka
 from pipeline.bounded import BoundedCalls
 from pipeline.changelogmark import ChangelogMark
 from pipeline.kafka import CALL_TIMEOUT_S
@@ -208,18 +208,23 @@ class Recovery:
         committed (the hole that KIP-890 closes for clients newer than ours). State that is ahead of the
         offset, with verdicts that are ahead too, tells so; the last verdict then says where to go on.
         """
+        if mark is None:
+            return committed
         position = self._store.position(partition)
-        why = mark.denied_by_copy(position, self._store.last_digest(partition)) if mark is not None else ""
-        if mark is None or not why:
+        why = mark.denied_by_copy(position, self._store.last_digest(partition))
+        if not why:
             return committed
         if mark.is_before(position):
-            judged_to = steps.call(setoffset.judged_to, self._settings, self._admin, partition)
-            if judged_to is not None and judged_to > committed:
+            # Loaded here: it knows what every stage writes, and is hardly ever asked.
+            from pipeline.judged import judged_to
+
+            last = steps.call(judged_to, self._settings, self._admin, partition)
+            if last is not None and last > committed:
                 log.warning(
                     "the group's offset is older than state and verdicts, which are followed",
-                    topic=partition[0], partition=partition[1], committed=committed, judged_to=judged_to,
+                    topic=partition[0], partition=partition[1], committed=committed, judged_to=last,
                 )  # fmt: skip
-                return judged_to
+                return last
         raise _changelog_error(partition, why)
 
     def _is_at(self, partition: Partition, mark: ChangelogMark | None) -> bool:

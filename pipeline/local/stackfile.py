@@ -13,6 +13,8 @@ from typing import Any
 from pipeline.local.files import read_json, write_json
 from pipeline.local.process import ProcessId
 
+POLL_S = 0.1
+
 
 class StackFile:
     """The supervisor's side: written when something becomes known."""
@@ -34,9 +36,6 @@ class StackFile:
             yield
         finally:
             self._path.unlink(missing_ok=True)
-
-
-POLL_S = 0.1
 
 
 def path(data_dir: Path) -> Path:

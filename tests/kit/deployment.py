@@ -27,6 +27,7 @@ from schemas.signing import SigningIdentity
 
 T = TypeVar("T")
 DEADLINE_S = 60.0
+FENCED = "Static consumer fenced"
 _numbers = itertools.count(1)
 
 
@@ -58,7 +59,7 @@ def in_thread(
             try:
                 work(settings, slot, health, stop)
             except KafkaException as error:
-                if not kafka.is_fatal(error):
+                if not (kafka.is_fatal(error) and FENCED in str(error)):
                     raise
                 work(settings, slot, health, stop)
         except BaseException as error:

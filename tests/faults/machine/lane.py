@@ -68,12 +68,7 @@ def _run_world(
             result = run_schedule(world, seed, kinds)
             new = Counter(world.faults) - told
             told += new
-            say(
-                **result.to_json(),
-                faults=dict(new),
-                restarts=world.restarts,
-                map_fault=world.has_broker_fault,
-            )
+            say(**result.to_json(), faults=dict(new), restarts=world.restarts)
             left -= 1
             if result.violations or result.void:
                 keep_logs(folder, result.seed, options.keep)

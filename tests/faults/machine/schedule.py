@@ -52,21 +52,27 @@ def run_schedule(world: World, seed: int, kinds: Sequence[str] = ()) -> Result:
     chosen = list(kinds) or drawn
     mix = rng.choices(list(TRAFFIC), list(TRAFFIC.values()))[0]
     world.traffic.rng = Random(seed + 1)
+    try:
+        _play(world, rng, mix, chosen)
+        records, found = len(world.sent), tuple(world.judge())
+    except BrokerFailedError as error:
+        records, found = len(world.sent), (Violation("stalled", str(error)),)
+    seconds = time.monotonic() - began
+    if found and world.has_broker_fault:
+        return Result(seed, tuple(chosen), records, seconds, void=found)
+    return Result(seed, tuple(chosen), records, seconds, found)
+
+
+def _play(world: World, rng: Random, mix: str, kinds: Sequence[str]) -> None:
+    """Let traffic and faults come, take every fault back, and wait until all is judged and sealed."""
     world.begin_traffic(mix, rng.uniform(80, 300))
     time.sleep(rng.uniform(0.1, 0.4))
-    for kind in chosen:
+    for kind in kinds:
         world.count(kind)
         FAULTS[kind].inject(world, rng)
     if mix != "usual":
         world.count(mix)
     world.end_traffic()
-    try:
-        world.heal()
-        world.burst("probe", PROBES)
-        world.settle(SETTLE_S)
-        records, found = len(world.sent), tuple(world.judge())
-    except BrokerFailedError as error:
-        records, found = len(world.sent), (Violation("stalled", str(error)),)
-    if found and world.has_broker_fault:
-        return Result(seed, tuple(chosen), records, time.monotonic() - began, void=found)
-    return Result(seed, tuple(chosen), records, time.monotonic() - began, found)
+    world.heal()
+    world.burst("probe", PROBES)
+    world.settle(SETTLE_S)

@@ -1,8 +1,8 @@
 """A supervisor over dummy processes: `dummy_supervisor.py RUN_DIR NAME=KIND[,NAME=KIND] ...`
 
 Every argument after the first is a group; one that ends in `+` is started and not waited for, until the end.
-Kinds: see `dummy_stage.py`; `plain` is a program that knows
-nothing of leashes and health files and sleeps, as a JVM would.
+Kinds: see `dummy_stage.py`; `plain` is a program that knows nothing of leashes and health files and sleeps,
+as a JVM would.
 """
 
 import sys
