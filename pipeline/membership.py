@@ -53,6 +53,7 @@ class GroupMember:
                 "group.instance.id": f"{name}.{slot}",
                 "error_cb": self._on_error,
                 "enable.partition.eof": True,
+                **kafka.STREAM,
             },
         )
         self.consumer.subscribe(

@@ -2,6 +2,8 @@
 
 from importlib import resources
 
+from confluent_kafka.admin import AdminClient
+
 from pipeline import metrics
 from pipeline.entries import EntryWriter
 from pipeline.following import TableFollower
@@ -27,8 +29,10 @@ class PolicyFollower(TableFollower[PolicyTable]):
 
     stale = "the policy view is STALE"
 
-    def __init__(self, settings: Settings, trust: TrustRoot) -> None:
-        super().__init__(settings, PolicyTable(trust), POLICIES, "policy", metrics.POLICY_UNREAD)
+    def __init__(self, settings: Settings, trust: TrustRoot, admin: AdminClient | None = None) -> None:
+        super().__init__(
+            settings, PolicyTable(trust), POLICIES, "policy", metrics.POLICY_UNREAD, admin_client=admin
+        )
 
 
 class PolicyAuthority:

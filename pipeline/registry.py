@@ -1,5 +1,7 @@
 """Follows `identity.registry`."""
 
+from confluent_kafka.admin import AdminClient
+
 from pipeline import metrics
 from pipeline.following import TableFollower
 from pipeline.settings import Settings
@@ -13,5 +15,7 @@ class RegistryFollower(TableFollower[Registry]):
 
     stale = "the registry view is STALE"
 
-    def __init__(self, settings: Settings, trust: TrustRoot) -> None:
-        super().__init__(settings, Registry(trust), REGISTRY, "registry", metrics.REGISTRY_UNREAD)
+    def __init__(self, settings: Settings, trust: TrustRoot, admin: AdminClient | None = None) -> None:
+        super().__init__(
+            settings, Registry(trust), REGISTRY, "registry", metrics.REGISTRY_UNREAD, admin_client=admin
+        )

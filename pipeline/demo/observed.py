@@ -227,7 +227,7 @@ class Watcher:
 
     def __init__(self, settings: Settings, observed: Observed, topics: Iterable[str] = WATCHED) -> None:
         self._observed = observed
-        self._reader = kafka.consumer(settings, f"{settings.log_name}.watcher")
+        self._reader = kafka.consumer(settings, f"{settings.log_name}.watcher", **kafka.STREAM)
         metadata = self._reader.list_topics(timeout=kafka.CALL_TIMEOUT_S).topics
         self._reader.assign(
             [TopicPartition(t, p, OFFSET_BEGINNING) for t in topics for p in metadata[t].partitions]

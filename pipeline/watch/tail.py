@@ -48,6 +48,7 @@ class Tail:
             f"{settings.log_name}.monitor",
             **{
                 "enable.partition.eof": True,
+                **kafka.STREAM,
                 "queued.max.messages.kbytes": 16384,
                 "queued.min.messages": 2000,
                 "error_cb": self._on_error,
