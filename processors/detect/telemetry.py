@@ -1,73 +1,59 @@
-"""Detectors over readings: values that no patient shows, and sensors that are stuck.
+"""Detectors over readings: what cannot be true, what cannot be measured, and what was there before.
 
-A lasting cause is one finding: opened, updated at ten times its length, at a hundred times and so on,
-and cleared. The hot path compares and counts, nothing more, so that a vectorised version can equal it
-bit for bit. Findings are kept for good, so no measured value stands in them: the evidence names the
-record that holds it, and the score is rounded until it says no more than "how far outside".
+A sample that is plainly normal costs a few comparisons; what it looks like together with others is judged
+once a block of eight events. A lasting cause is one finding: opened, updated at powers of ten, cleared.
+Findings are kept for good, so no measured value stands in them: the evidence names the record that holds
+it, and scores are rounded until they say no more than "how far".
 """
 
-import math
+import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from zlib import crc32
 
-from processors.detect.config import DetectConfig, SignalLimits
-from processors.detect.telemetry_state import (
+from processors.detect.blocks import BLOCK, LEAST, judge
+from processors.detect.config import DetectConfig
+from processors.detect.findings import Scene, close, raise_or_update
+from processors.detect.relations import RelationLimits, RelationTrack, differences, judge_relation
+from processors.detect.replayed import ROWS, is_sampled
+from processors.detect.rules import (
     BOUNDS,
-    FIRST,
-    LAST,
-    MAX_RUN,
-    MAX_SAMPLES,
-    OFF,
-    RUN,
-    SATURATED,
+    CLOCK,
+    DEVICE,
+    DRIFT,
+    IMPLAUSIBLE,
+    JITTER,
+    NOISE,
+    RATE,
+    REPLAY,
+    REPORTING,
+    STEP,
     STUCK,
-    Episode,
-    TelemetryState,
+    UNIT,
 )
+from processors.detect.samples import bind, look, unit_of
+from processors.detect.telemetry_state import MAX_BUFFERED, OFF, SATURATED, SignalState, TelemetryState
 from processors.model import VerifiedEvent
-from schemas.mdc import BY_CODE, label
-from schemas.records import EvidenceRef, Finding, FindingStatus, Severity
+from schemas.mdc import label
+from schemas.records import Finding
 
-_NEVER = 2**63
-_MAX_SCORE = 100.0
-_RULE_NAMES = {BOUNDS: "bounds", STUCK: "stuck"}
-_RULE_TITLES = {BOUNDS: "out of range", STUCK: "stuck"}
-
-
-@dataclass(frozen=True, slots=True)
-class _Sample:
-    """Where a judgement happens: the event, the signal's limits, and the device's state."""
-
-    verified: VerifiedEvent
-    limits: SignalLimits
-    state: TelemetryState
-    findings: list[Finding]
-
-
-@dataclass(frozen=True, slots=True)
-class _Verdict:
-    status: FindingStatus
-    severity: Severity
-    score: float
-    explanation: str
+_ENDED_BY_SAMPLES = (BOUNDS, STUCK, UNIT)
+_CALM_BLOCKS = {JITTER: 18, REPLAY: 6, RATE: 2}
+"""Blocks without further evidence that end an episode; others 4. Jitter is judged every eighth block only."""
+_DEFAULT_INTERVAL_S = 60.0
+_ROW = [struct.Struct(f"<{count}d") for count in range(257)]
 
 
 class TelemetryDetectors:
-    """Bounds and stuck values, per device and signal. Holds no state: that is the caller's, by device."""
+    """All rules over readings of one device. Holds no state: that is the caller's, by device.
 
-    def __init__(self, config: DetectConfig) -> None:
-        self._config = config
-        # Tuples unpack faster than attributes read; absent limits become ones that nothing reaches.
-        self._rules = {
-            code: (
-                limits.low,
-                limits.high,
-                *(limits.off or (math.inf, -math.inf)),
-                math.inf if limits.ceiling is None else limits.ceiling,
-                limits.stuck_after or _NEVER,
-            )
-            for code, limits in config.signals.items()
-        }
+    `config_of` gives a device's own configuration where wards or devices have one; it must give the same
+    for the same device as long as the detectors live. Without it `config` holds for all.
+    """
+
+    def __init__(
+        self, config: DetectConfig, config_of: Callable[[str], DetectConfig] | None = None
+    ) -> None:
+        self._config, self._config_of = config, config_of
 
     def new(self) -> TelemetryState:
         """Return the state of a device not seen before."""
@@ -86,147 +72,177 @@ class TelemetryDetectors:
     ) -> list[Finding]:
         """Judge accepted telemetry in its order, updating states; return findings in that order."""
         findings: list[Finding] = []
+        config, config_of = self._config, self._config_of
         for verified in events:
-            self._readings(verified, state_of(verified.event.device_id), findings)
+            device_id = verified.event.device_id
+            if config_of is not None:
+                config = config_of(device_id)
+            _take(config, verified, state_of(device_id), findings)
         return findings
 
-    def _readings(self, verified: VerifiedEvent, state: TelemetryState, findings: list[Finding]) -> None:
-        rules = self._rules
-        slots, cells, episodes = state.slots, state.cells, state.episodes
-        body = verified.event.body
-        for code, value in zip(body["codes"], body["values"], strict=False):
-            rule = rules.get(code)
-            if rule is None:
+
+def _take(
+    config: DetectConfig, verified: VerifiedEvent, state: TelemetryState, findings: list[Finding]
+) -> None:
+    event, source = verified.event, verified.source
+    offset = source.offset
+    if state.bound_to is not config:
+        _bind(config, state)
+    # Readings.
+    body = event.body
+    values = body["values"]
+    find = state.signals.get
+    for code, value in zip(body["codes"], values, strict=False):
+        signal = find(code)
+        if signal is None:
+            if code not in config.signals:
                 continue
-            low, high, off_low, off_high, ceiling, stuck_after = rule
-            at = slots.get(code)
-            if at is None:
-                at = state.add(code)
-            run = cells[at + RUN]
-            if value == cells[at + LAST] and run > SATURATED:
-                cells[at + RUN] = run_now = int(run) + 1 if run < MAX_RUN else MAX_RUN
-                if run_now >= stuck_after:
-                    self._unchanged(self._sample(verified, code, state, findings), run_now)
-            else:
-                if episodes and (code, STUCK) in episodes:
-                    self._close(self._sample(verified, code, state, findings), STUCK)
-                if off_low <= value <= off_high:
-                    cells[at + LAST] = 0.0
-                    cells[at + RUN] = OFF
-                    continue
-                if value >= ceiling:
-                    cells[at + RUN] = SATURATED
-                else:
-                    cells[at + LAST] = value
-                    cells[at + RUN] = 1
-                    cells[at + FIRST] = verified.source.offset
-            if not low <= value <= high:
-                self._outside(self._sample(verified, code, state, findings), value, was_off=run == OFF)
-            elif episodes and (code, BOUNDS) in episodes:
-                self._inside(self._sample(verified, code, state, findings))
-
-    def _sample(
-        self, verified: VerifiedEvent, code: int, state: TelemetryState, findings: list[Finding]
-    ) -> _Sample:
-        return _Sample(verified, self._config.signals[code], state, findings)
-
-    def _outside(self, sample: _Sample, value: float, *, was_off: bool) -> None:
-        limits = sample.limits
-        episode = sample.state.episodes.get((limits.code, BOUNDS))
-        offset = sample.verified.source.offset
-        if episode is None:
-            # The first sample after "off" may average both states, so it may lie between them.
-            if was_off and limits.off and limits.off[0] <= value < limits.low:
-                return
-            episode = sample.state.episodes[limits.code, BOUNDS] = Episode(offset, 1)
-            status, severity = FindingStatus.OPENED, Severity.MEDIUM
-        else:
-            episode.samples = min(episode.samples + 1, MAX_SAMPLES)
-            episode.calm = 0
-            if not _is_power_of_ten(episode.samples):
-                return
-            status, severity = FindingStatus.UPDATED, Severity.HIGH
-        distance = (value - limits.high) if value > limits.high else (limits.low - value)
-        # min() first: it turns an infinite distance, or none at all (NaN), into a number.
-        score = 1.0 + math.floor(min(_MAX_SCORE - 1.0, distance / (limits.high - limits.low)))
-        span = f"{limits.low:g} to {limits.high:g}{_unit(limits.code)}"
-        text = f"{label(limits.code)} is outside {span}, where no true value lies"
-        if status is FindingStatus.UPDATED:
-            text += f", for {episode.samples} samples now"
-        _report(self._config, sample, BOUNDS, episode, _Verdict(status, severity, score, text))
-
-    def _inside(self, sample: _Sample) -> None:
-        episode = sample.state.episodes[sample.limits.code, BOUNDS]
-        episode.calm += 1
-        if episode.calm >= self._config.clear_after:
-            self._close(sample, BOUNDS)
-
-    def _unchanged(self, sample: _Sample, run: int) -> None:
-        limits = sample.limits
-        stuck_after = limits.stuck_after or _NEVER
-        at = sample.state.slots[limits.code]
-        episode = sample.state.episodes.get((limits.code, STUCK))
-        if episode is None:
-            first_offset = int(sample.state.cells[at + FIRST])
-            episode = sample.state.episodes[limits.code, STUCK] = Episode(first_offset, run)
-            status, severity = FindingStatus.OPENED, Severity.LOW
-        else:
-            episode.samples = run
-            if run % stuck_after or not _is_power_of_ten(run // stuck_after):
-                return
-            status, severity = FindingStatus.UPDATED, Severity.MEDIUM
-        text = f"{label(limits.code)} has not changed for {run} samples; normal are fewer than {stuck_after}"
-        score = math.floor(10 * run / stuck_after) / 10
-        _report(self._config, sample, STUCK, episode, _Verdict(status, severity, score, text))
-
-    def _close(self, sample: _Sample, rule: int) -> None:
-        episode = sample.state.episodes.pop((sample.limits.code, rule))
-        text = (
-            f"{label(sample.limits.code)} is no longer {_RULE_TITLES[rule]}, after {episode.samples} samples"
-        )
-        verdict = _Verdict(FindingStatus.CLEARED, Severity.INFORMATIONAL, 0.0, text)
-        _report(self._config, sample, rule, episode, verdict)
+            signal = state.signals[code] = SignalState(code)
+            bind(signal, config.signals[code], 0)
+        change = value - signal.last
+        if signal.floor < value < signal.roof and signal.fall < change < signal.rise and change:
+            signal.last = value
+            signal.run = 1
+            signal.first_offset = offset
+            signal.samples.append(value)
+        elif not (signal.run == OFF and signal.off_low <= value <= signal.off_high):
+            look(Scene(config, verified, state, findings), signal, config.signals[code], value)
+    # Times.
+    course, limits = state.course, config.course
+    time_us, append_ms = event.time_us, source.append_ms
+    if not state.begun:
+        state.begun = True
+        course.begin(time_us, append_ms)
+    lead_us = time_us - append_ms * 1000
+    if time_us < course.time_us or not course.top_us - limits.behind_us <= lead_us <= course.top_us:
+        fault = course.irregular(time_us, append_ms, limits)
+        if fault:
+            scene = Scene(config, verified, state, findings)
+            raise_or_update(scene, DEVICE, CLOCK, offset, 1.0, other=fault)
+    elif course.below:
+        course.below = 0
+    course.time_us, course.append_ms = time_us, append_ms
+    # Replay.
+    prints = state.prints
+    row = crc32(_ROW[len(values)].pack(*values) if len(values) <= 256 else repr(values).encode())
+    rows = prints.rows
+    rows.append(row)
+    if len(rows) > ROWS:
+        del rows[0]
+    prints.since += 1
+    if is_sampled(row):
+        _compare(Scene(config, verified, state, findings))
+    # Blocks.
+    if state.events == 0:
+        state.first_offset = offset
+    state.events += 1
+    if state.events == BLOCK:
+        _end_block(Scene(config, verified, state, findings))
 
 
-def _report(config: DetectConfig, sample: _Sample, rule: int, episode: Episode, verdict: _Verdict) -> None:
-    source, limits = sample.verified.source, sample.limits
-    evidence = [source.reference(sample.verified.digest)]
-    if episode.first_offset != source.offset:
-        evidence.insert(0, EvidenceRef(source.topic, source.partition, episode.first_offset))
-    parameters = {
-        "code": str(limits.code),
-        "signal": label(limits.code),
-        "samples": str(episode.samples),
-        "config": config.digest,
+def _bind(config: DetectConfig, state: TelemetryState) -> None:
+    """Give the signals the limits of a configuration; what it does not know is forgotten."""
+    known = config.signals
+    state.signals = {code: each for code, each in state.signals.items() if code in known}
+    state.episodes = {
+        key: each for key, each in state.episodes.items() if key[0] == DEVICE or key[0] in known
     }
-    if rule == BOUNDS:
-        parameters |= {
-            "low": f"{limits.low:g}",
-            "high": f"{limits.high:g}",
-            "clear_after": str(config.clear_after),
-        }
-    else:
-        parameters["stuck_after"] = str(limits.stuck_after)
-    sample.findings.append(
-        Finding(
-            rule=_RULE_NAMES[rule],
-            severity=verdict.severity,
-            device_id=sample.verified.event.device_id,
-            time_us=source.append_us,
-            explanation=verdict.explanation,
-            evidence=tuple(evidence),
-            score=verdict.score,
-            status=verdict.status,
-            parameters=parameters,
-            cause=f"{limits.code} from {source.topic}/{source.partition}/{episode.first_offset}",
+    for code, signal in state.signals.items():
+        bind(signal, known[code], sum((code, rule) in state.episodes for rule in _ENDED_BY_SAMPLES))
+    state.bound_to = config
+
+
+def _compare(scene: Scene) -> None:
+    course, prints = scene.state.course, scene.state.prints
+    interval_s = course.interval_us / 1e6 or _DEFAULT_INTERVAL_S
+    ago = prints.meet(scene.config.replay_window_s / interval_s)
+    if ago:
+        raise_or_update(
+            scene, DEVICE, REPLAY, scene.verified.source.offset, 1.0, other=f"about {ago} reports"
         )
-    )
 
 
-def _unit(code: int) -> str:
-    signal = BY_CODE.get(code)
-    return f" {signal.unit}" if signal else ""
+def _end_block(scene: Scene) -> None:
+    state, config = scene.state, scene.config
+    for relation in config.relations:
+        _relate(scene, relation)
+    for code, signal in state.signals.items():
+        samples = signal.samples
+        limits = config.signals[code].course
+        if limits is None:
+            samples.clear()
+            continue
+        if len(samples) >= LEAST:
+            for rule, score in judge(signal.track, samples, limits):
+                _raise_block(scene, code, rule, score)
+            samples.clear()
+        signal.carried = len(samples)
+    fault, factor = state.course.block_end(state.events, config.course)
+    if fault:
+        raise_or_update(scene, DEVICE, CLOCK, state.first_offset, 1.0, other=fault)
+    if factor != 1.0:
+        ratio = config.course.rate_ratio
+        raise_or_update(
+            scene,
+            DEVICE,
+            REPORTING,
+            state.first_offset,
+            max(factor, 1 / factor) / ratio,
+            f"{ratio:g} times",
+            "more often" if factor > 1 else "less often",
+        )
+    if state.episodes:
+        _calm_down(scene)
+    state.events = 0
 
 
-def _is_power_of_ten(number: int) -> bool:
-    return number >= 10 and str(number).rstrip("0") == "1"
+def _raise_block(scene: Scene, code: int, rule: int, score: float) -> None:
+    limits = scene.config.signals[code].course
+    limit = ""
+    if rule == STEP and limits is not None and limits.step:
+        limit = f"{limits.step:g}{unit_of(code)}"
+    elif rule == STEP:
+        limit = "its usual moves"
+    elif rule == NOISE and limits is not None:
+        limit = f"{limits.noise_ratio_twice:g}"
+    if rule in (STEP, DRIFT) and (code, UNIT) in scene.state.episodes:
+        return  # told already: the level moved because the unit did
+    raise_or_update(scene, code, rule, scene.state.first_offset, score, limit)
+
+
+def _relate(scene: Scene, relation: RelationLimits) -> None:
+    state = scene.state
+    parts = [state.signals.get(code) for code in relation.codes]
+    signals = [each for each in parts if each is not None and each.run > OFF]
+    if len(signals) < len(parts):
+        return
+    score = 0.0
+    code = relation.codes[0]
+    if all(len(each.samples) == BLOCK and not each.carried for each in signals):
+        track = state.relations.get(code)
+        if track is None:
+            track = state.relations[code] = RelationTrack()
+        score = judge_relation(track, differences(relation.kind, [each.samples for each in signals]), relation)
+    if relation.kind == "mean":
+        mean, high, low = (each.last for each in signals)
+        away = abs(mean - (high + 2 * low) / 3)
+        # A mean outside its ends is wrong by any amount; those of one measurement come together.
+        if not low <= mean <= high or away > 2 * relation.tolerance:
+            score = max(score, 2.0)
+    if score > 1.0:
+        others = " and ".join(label(each) for each in relation.codes[1:])
+        limit = f"{relation.tolerance:g}{unit_of(code)}"
+        raise_or_update(scene, code, IMPLAUSIBLE, state.first_offset, score, limit, others)
+
+
+def _calm_down(scene: Scene) -> None:
+    """Count this block for every open episode that blocks end; fresh evidence has set its count to 0."""
+    ended = []
+    for (code, rule), episode in scene.state.episodes.items():
+        if rule in _ENDED_BY_SAMPLES:
+            continue
+        episode.calm += 1
+        if episode.calm > _CALM_BLOCKS.get(rule, 4):
+            ended.append((code, rule))
+    for code, rule in ended:
+        close(scene, code, rule)
