@@ -8,227 +8,216 @@ CUSUM: Page, "Continuous inspection schemes", Biometrika 41 (1954); learned scal
 Technometrics 1 (1959).
 """
 
+import math
+from bisect import bisect
 from collections.abc import Sequence
-from dataclasses import dataclass
 from operator import sub
+from typing import NamedTuple
 
-from processors.detect.rules import DRIFT, JITTER, NOISE, QUANTISED, SMOOTH, STEP
+from processors.detect.grid import judge_grid
+from processors.detect.rules import DRIFT, JITTER, NOISE, QUANTISED, RATE, SMOOTH, STEP
 
 BLOCK = 8
-"""Events of a device in a block."""
-LEAST = 6
+"""Events of a device in a block. A signal's block begins with the last sample of the one before."""
+LEAST = 7
 """A signal that was blank or off in part of a block waits until it has so many samples."""
-_NONE: tuple[tuple[int, float], ...] = ()
-_MEMORY = 1 / 32  # weight of a block in a learned scale; the first blocks are averaged evenly
-_BASE_MEMORY = 1 / 48
-_CLIP = 4.0
-_FAR = 8.0
-_SMOOTH_MEMORY = 0.75
-_MANY = 0xFFFF
-_GRID_RATIO = 3.5
-_EPOCH = 8
+MEMORY = 1 / 32
+"""Weight of a block in a learned scale; the first blocks are averaged evenly."""
+BASE_MEMORY = 1 / 48
+CLIP, FAR = 4.0, 8.0
+"""So many usual moves a level's own move counts at most, for what is learned and for what is judged."""
 TINY = 1e-12
+_LEARNED = 48
+_SMOOTH_MEMORY = 0.75
+_EPOCH = 8
+_FEW_TURNS = 2.5
+_COARSE = 3.5
+_RANGED = 60000.0
+_SAME = 1e-9
+_NAN = math.nan
 
 
-@dataclass(frozen=True, slots=True)
-class BlockLimits:
+class RareLimits(NamedTuple):
+    """Thresholds that few blocks come near."""
+
+    ratio_once: float
+    smooth_ratio: float
+    jitter_range: float
+    jitter_fill: float
+    jitter_calm: float
+    grid_evidence: float
+
+
+class BlockLimits(NamedTuple):
     """Thresholds of one signal, in its unit where they have one; infinite where a rule is off."""
 
     noise: float
-    """Usual mean change between two samples: the least that is taken for usual."""
+    """Usual mean change between two samples: the least that is taken for usual. Above 0, as `spread`."""
     spread: float
     """Usual change of the level from block to block, likewise."""
     step: float
-    warm_blocks: int
+    """0: so many usual moves as are far."""
+    max_change: float
+    warm_blocks: float
     drift_slack: float
     drift_limit: float
-    noise_ratio: float
-    noise_ratio_twice: float
-    smooth_ratio: float
+    ratio_twice: float
     jitter: bool
-    jitter_range: float
-    jitter_roughness: float
-    jitter_calm: float
-    grid_evidence: int
+    rare: RareLimits
 
 
-class Track:
-    """What is remembered of a signal from block to block, in its unit."""
+Track = list[float]
+"""What is remembered of a signal from block to block, flat, as `judge` unpacks it: packed by one call."""
+LEVEL, RESOLUTION = 6, 11
+_GRID, _EPOCH_N, _LAST_CHANGE = 12, 16, 23
+TRACKED = 25
 
-    __slots__ = (
-        "base", "blocks", "down", "epoch_change", "epoch_high", "epoch_low", "epoch_n", "epoch_turn",
-        "even", "grid", "last_change", "last_high", "last_low", "last_turn", "level1", "level2",
-        "level3", "loud", "moves", "noise", "resolution", "scale", "smooth_change", "smooth_turn", "up",
-    )  # fmt: skip
 
-    def __init__(self) -> None:
-        self.blocks = self.epoch_n = self.loud = self.even = self.moves = 0
-        self.base = self.scale = self.noise = self.up = self.down = 0.0
-        self.level1 = self.level2 = self.level3 = float("nan")
-        self.smooth_change = self.smooth_turn = self.resolution = self.grid = 0.0
-        self.epoch_low = self.epoch_high = self.epoch_change = self.epoch_turn = 0.0
-        self.last_low = self.last_high = self.last_turn = 0.0
-        self.last_change = -1.0
+def new_track() -> Track:
+    """Return what is known of a signal before its first block."""
+    track = [0.0] * TRACKED
+    track[LEVEL : LEVEL + 3] = (_NAN, _NAN, _NAN)
+    track[_LAST_CHANGE] = -1.0
+    return track
 
-    def interrupted(self) -> None:
-        """Forget what only an unbroken course can show: the sensor was off."""
-        self.level1 = self.level2 = self.level3 = float("nan")
-        self.last_change = -1.0
-        self.epoch_n = self.even = self.moves = self.loud = 0
+
+def interrupt(track: Track) -> None:
+    """Forget what only an unbroken course can show: the sensor was off."""
+    track[LEVEL : LEVEL + 3] = (_NAN, _NAN, _NAN)
+    track[_GRID : _EPOCH_N + 1] = (0.0, 0.0, 0.0, 0.0, 0.0)
+    track[_LAST_CHANGE] = -1.0
 
 
 def judge(track: Track, samples: list[float], limits: BlockLimits) -> Sequence[tuple[int, float]]:
-    """Take a block's samples (at least 2, finite); return the rules they break, with scores from 1.0."""
+    """Take a block's samples (at least 3, finite); return the rules they break, with scores from 1.0."""
+    # One unpacking of both costs less than reading them one by one: this is the hot half of the detectors.
+    usual, unit, step, max_change, warm, slack, limit, ratio_twice, jitter, rare = limits
+    (
+        blocks, base, scale, noise, up, down, level1, level2, level3, smooth_change, smooth_turn, resolution,
+        even, moves, grid, loud, epoch_n, epoch_low, epoch_high, epoch_change, epoch_fill,
+        last_low, last_high, last_change, last_fill,
+    ) = track  # fmt: skip
     ordered = sorted(samples)
-    count = len(samples)
-    level = ordered[count >> 1]
-    changes = list(map(sub, samples[1:], samples))
-    change = sum(map(abs, changes))
-    blocks = track.blocks
-    if blocks == 0:
-        track.base, track.level1 = level, level
-        track.noise, track.scale = max(limits.noise, TINY), max(limits.spread, TINY)
-    track.blocks = blocks + 1 if blocks < _MANY else _MANY
-    broken = _NONE
+    level = ordered[len(ordered) >> 1]
+    sizes = sorted(map(abs, map(sub, samples[1:], samples)))
+    broken: list[tuple[int, float]] = []
+    if blocks == 0.0:
+        base, noise, scale = level, usual, unit
+    memory = 1 / (blocks + 1) if blocks < _LEARNED else BASE_MEMORY
     # Level: drift and step.
-    base, scale = track.base, track.scale
-    floor = limits.spread
-    unit = scale if scale > floor else floor
-    if unit < TINY:
-        unit = TINY
-    off = (level - base) / unit
-    near = off if -_FAR < off < _FAR else (_FAR if off > 0 else -_FAR)
-    moved = level - track.level1
-    if blocks >= limits.warm_blocks:
-        slack, limit = limits.drift_slack, limits.drift_limit
-        up, down = track.up + near - slack, track.down - near - slack
-        track.up = up = 0.0 if up < 0.0 else (up if up < 3 * limit else 3 * limit)
-        track.down = down = 0.0 if down < 0.0 else (down if down < 3 * limit else 3 * limit)
-        if up > limit or down > limit:
-            broken = (*broken, (DRIFT, (up if up > down else down) / limit))
-        step = limits.step if limits.step > 0.0 else _FAR * unit
-        older = track.level3
-        if not -step <= level - older <= step:
-            broken = _stepped(track, level, step, broken)
-    memory = 1 / (blocks + 1) if blocks < 48 else _BASE_MEMORY
-    track.base = base + memory * unit * (near if -_CLIP < near < _CLIP else (_CLIP if near > 0 else -_CLIP))
-    if moved == moved:  # not NaN: there is a level before
-        moved = moved if moved > 0 else -moved
-        memory = 1 / (blocks + 1) if blocks < 32 else _MEMORY
-        track.scale = scale + memory * ((moved if moved < _CLIP * unit else _CLIP * unit) - scale)
-    track.level3, track.level2, track.level1 = track.level2, track.level1, level
-    # Course: noise, smoothness, grid. A flat block shows none of them; `stuck` judges it.
-    if change == 0.0:
-        track.epoch_n = track.loud = 0
-        if track.even:
-            track.even = min(_MANY, track.even + count)
-        return broken
-    turn = sum(map(abs, map(sub, changes[1:], changes)))
-    mean_change = change / (count - 1)
-    usual = track.noise if track.noise > limits.noise else limits.noise
-    ratio = mean_change / (usual if usual > TINY else TINY)
-    if ratio > limits.noise_ratio_twice and blocks >= limits.warm_blocks:
-        track.loud += track.loud < _MANY
-        if ratio > limits.noise_ratio or track.loud > 1:
-            broken = (*broken, (NOISE, max(1.0, ratio / limits.noise_ratio)))
+    if scale > unit:
+        unit = scale
+    off = level - base
+    if -CLIP * unit < off < CLIP * unit and not up and not down:
+        base += memory * off
     else:
-        track.loud = 0
-    memory = 1 / (blocks + 1) if blocks < 32 else _MEMORY
-    track.noise += memory * ((mean_change if mean_change < 2 * usual else 2 * usual) - track.noise)
-    track.smooth_change = smooth_change = track.smooth_change * _SMOOTH_MEMORY + change
-    track.smooth_turn = smooth_turn = track.smooth_turn * _SMOOTH_MEMORY + turn
-    if smooth_turn < limits.smooth_ratio * smooth_change and blocks >= 3:
-        broken = (*broken, (SMOOTH, 2.0 - smooth_turn / (limits.smooth_ratio * smooth_change)))
-    broken = _grid(track, changes, limits, broken)
-    if limits.jitter:
-        broken = _frozen(track, level, change / (count - 1), turn / (count - 1), limits, broken)
+        off = max(-FAR, min(FAR, off / unit))
+        if blocks >= warm:
+            up, down = min(max(0.0, up + off - slack), 3 * limit), min(max(0.0, down - off - slack), 3 * limit)
+            if up > limit or down > limit:
+                broken.append((DRIFT, max(up, down) / limit))
+        base += memory * unit * max(-CLIP, min(CLIP, off))
+    if blocks < _RANGED:
+        blocks += 1.0
+    if memory < MEMORY:
+        memory = MEMORY
+    moved = level - level3
+    if step == 0.0:
+        step = FAR * unit
+    if not -step <= moved <= step and blocks > warm and _has_stepped(moved, level1 - level3, level - level1, step):
+        broken.append((STEP, abs(moved) / step))
+        base, up, down = level, 0.0, 0.0
+    moved = abs(level - level1)
+    if moved == moved:  # not NaN: there is a level before
+        scale += memory * ((moved if moved < CLIP * unit else CLIP * unit) - scale)
+    # Course: rate, noise, smoothness, grid. A flat block shows none of them; `stuck` judges it.
+    largest = sizes[-1]
+    if largest == 0.0:
+        epoch_n = loud = 0.0
+        if even:
+            even = min(_RANGED, even + len(sizes))
+    else:
+        if largest > max_change:
+            broken.append((RATE, largest / max_change))
+        change = sum(sizes)
+        mean = change / len(sizes)
+        if noise > usual:
+            usual = noise
+        if mean > ratio_twice * usual and blocks > warm:
+            loud = min(_RANGED, loud + 1)
+            if mean > rare.ratio_once * usual or loud > 1:
+                broken.append((NOISE, max(1.0, mean / (rare.ratio_once * usual))))
+        else:
+            loud = 0.0
+        noise += memory * ((mean if mean < 2 * usual or blocks < 3 else 2 * usual) - noise)
+        width = ordered[-1] - ordered[0]
+        # Second differences matter only where few turns are: a path of white noise is 3 times its width long.
+        turn = change if change > _FEW_TURNS * width else _turn(samples)
+        smooth_change = smooth_change * _SMOOTH_MEMORY + change
+        smooth_turn = smooth_turn * _SMOOTH_MEMORY + turn
+        if smooth_turn < rare.smooth_ratio * smooth_change and blocks > 4:
+            broken.append((SMOOTH, 2.0 - smooth_turn / (rare.smooth_ratio * smooth_change)))
+        least = sizes[0]
+        if least < _SAME:
+            least = sizes[min(bisect(sizes, _SAME), len(sizes) - 1)]
+        if least < _COARSE * resolution:
+            even = moves = 0.0
+            # By half only: one odd value must not make every grid look coarse for good.
+            resolution += (least - resolution) * (0.5 if least < resolution else 1 / 64)
+        else:
+            resolution, even, moves, grid = judge_grid(resolution, even, moves, grid, sizes)
+            if moves >= 3 and even >= rare.grid_evidence:
+                broken.append((QUANTISED, even / rare.grid_evidence))
+        if jitter:
+            epoch_n += 1.0
+            if epoch_n == 1.0:
+                epoch_low, epoch_high, epoch_change, epoch_fill = level, level, mean, change / width
+            else:
+                epoch_change += mean
+                epoch_fill += change / width
+                if level < epoch_low:
+                    epoch_low = level
+                elif level > epoch_high:
+                    epoch_high = level
+    level3, level2, level1 = level2, level1, level
+    track[:] = (
+        blocks, base, scale, noise, up, down, level1, level2, level3, smooth_change, smooth_turn, resolution,
+        even, moves, grid, loud, epoch_n, epoch_low, epoch_high, epoch_change, epoch_fill,
+        last_low, last_high, last_change, last_fill,
+    )  # fmt: skip
+    if epoch_n == _EPOCH and _is_frozen(track, noise if noise > limits.noise else limits.noise, rare):
+        broken.append((JITTER, 1.0))
     return broken
 
 
-Broken = tuple[tuple[int, float], ...]
+def _turn(samples: list[float]) -> float:
+    changes = list(map(sub, samples[1:], samples))
+    return sum(map(abs, map(sub, changes[1:], changes)))
 
 
-def _stepped(track: Track, level: float, step: float, broken: Broken) -> Broken:
-    """A step: this level and the last are both far from the one three blocks ago, and near each other."""
-    first, before = level - track.level3, track.level1 - track.level3
-    if not ((first > step and before > step) or (first < -step and before < -step)):
-        return broken
-    if not -step / 2 < level - track.level1 < step / 2:
-        return broken
-    track.base = level
-    track.up = track.down = 0.0
-    size = first if first > 0 else -first
-    return (*broken, (STEP, size / step))
+def _has_stepped(moved: float, before: float, since: float, step: float) -> bool:
+    """Whether this level and the last are both far from the one three blocks ago, and near each other."""
+    if not ((moved > step and before > step) or (moved < -step and before < -step)):
+        return False
+    return -step / 2 < since < step / 2
 
 
-def _grid(track: Track, changes: list[float], limits: BlockLimits, broken: Broken) -> Broken:
-    """Values of a grid coarser than before: all changes are multiples of one, many times in a row."""
-    sizes = [abs(each) for each in changes if each > 1e-9 or each < -1e-9]
-    if not sizes:
-        return broken
-    least = min(sizes)
-    finest = track.resolution
-    if finest == 0.0:
-        track.resolution = least
-        return broken
-    if least < _GRID_RATIO * finest:
-        track.even = track.moves = 0
-        # By half only: one odd value must not make every grid look coarse for good.
-        track.resolution = (finest + least) / 2 if least < finest else finest + (least - finest) / 64
-        return broken
-    grid = track.grid if track.even else least
-    if least < grid * 0.999:
-        ratio = grid / least
-        if abs(ratio - round(ratio)) > 0.02:
-            track.even = track.moves = 0
-            return broken
-        grid = least
-    # Values are rounded to `finest` once more on their way, so a multiple of a wide grid may be off by that.
-    slip = finest * (1.01 if grid > 8 * finest else 0.25)
-    for each in sizes:
-        steps = each / grid
-        if abs(steps - round(steps)) * grid > max(slip, 0.02 * each):
-            track.even = track.moves = 0
-            return broken
-    track.grid = grid
-    track.even = min(_MANY, track.even + len(changes))
-    track.moves = min(_MANY, track.moves + len(sizes))
-    if track.moves >= 3 and track.even >= limits.grid_evidence:
-        return (*broken, (QUANTISED, track.even / limits.grid_evidence))
-    return broken
-
-
-def _frozen(
-    track: Track, level: float, change: float, turn: float, limits: BlockLimits, broken: Broken
-) -> Broken:
-    """Jitter around one level: the levels of an epoch differ no more than chance makes the medians of white noise.
+def _is_frozen(track: Track, noise: float, limits: RareLimits) -> bool:
+    """Jitter around one level: levels of an epoch differ no more than chance makes medians of white noise.
 
     Two ways to be found: two epochs in a row, or one whose noise is far below the usual as well. A variance
-    ratio in the sense of Lo and MacKinlay, Review of Financial Studies 1 (1988), with ranges for variances.
+    ratio in the sense of Lo and MacKinlay, Review of Financial Studies 1 (1988), with ranges for variances;
+    that the noise is white shows in how often a block's path fills its width.
     """
-    if track.epoch_n == 0:
-        track.epoch_low = track.epoch_high = level
-        track.epoch_change, track.epoch_turn = change, turn
-    else:
-        track.epoch_low = min(track.epoch_low, level)
-        track.epoch_high = max(track.epoch_high, level)
-        track.epoch_change += change
-        track.epoch_turn += turn
-    track.epoch_n += 1
-    if track.epoch_n < _EPOCH:
-        return broken
-    low, high, change, turn = track.epoch_low, track.epoch_high, track.epoch_change, track.epoch_turn
-    calm = change < limits.jitter_calm * _EPOCH * max(track.noise, limits.noise)
-    found = calm and _is_white(low, high, change / _EPOCH, turn / _EPOCH, limits)
-    if not found and track.last_change >= 0.0:
-        change, turn = change + track.last_change, turn + track.last_turn
-        low, high = min(low, track.last_low), max(high, track.last_high)
-        found = _is_white(low, high, change / (2 * _EPOCH), turn / (2 * _EPOCH), limits)
-    track.last_low, track.last_high = track.epoch_low, track.epoch_high
-    track.last_change, track.last_turn = track.epoch_change, track.epoch_turn
-    track.epoch_n = 0
-    return (*broken, (JITTER, 1.0)) if found else broken
+    _, low, high, change, fill, last_low, last_high, last_change, last_fill = track[_EPOCH_N:]
+    calm = change < limits.jitter_calm * _EPOCH * noise
+    found = calm and _is_white(low, high, change / _EPOCH, fill / _EPOCH, limits)
+    if not found and last_change >= 0.0:
+        both, fills = (change + last_change) / (2 * _EPOCH), (fill + last_fill) / (2 * _EPOCH)
+        found = _is_white(min(low, last_low), max(high, last_high), both, fills, limits)
+    track[_EPOCH_N:] = [0.0, 0.0, 0.0, 0.0, 0.0, low, high, change, fill]
+    return found
 
 
-def _is_white(low: float, high: float, change: float, turn: float, limits: BlockLimits) -> bool:
-    return high - low < limits.jitter_range * change and turn > limits.jitter_roughness * change
+def _is_white(low: float, high: float, change: float, fill: float, limits: RareLimits) -> bool:
+    return high - low < limits.jitter_range * change and fill > limits.jitter_fill

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from processors.detect.blocks import BlockLimits
+from processors.detect.blocks import TINY, BlockLimits, RareLimits
 from processors.detect.errors import ConfigError
 from processors.detect.tables import Table, count_of, flag_of, known_fields, number_of, positive_of, range_of
 
@@ -34,7 +34,6 @@ class SignalLimits:
     off: tuple[float, float] | None
     ceiling: float | None
     stuck_after: int | None
-    max_change: float | None
     course: BlockLimits | None
     units: tuple[str, ...]
 
@@ -57,7 +56,6 @@ def read_signal(code: str, table: Table, blocks: Table) -> SignalLimits:
         range_of(table, where, "off") if "off" in table else None,
         number_of(table, where, "ceiling") if "ceiling" in table else None,
         count_of(table, where, "stuck_after", _MAX_STUCK_AFTER) if "stuck_after" in table else None,
-        positive_of(table, where, "max_change") if "max_change" in table else None,
         _course(table, where, blocks) if flag_of(table, where, "course", default=True) else None,
         _units(table, where),
     )
@@ -68,23 +66,26 @@ def _course(table: Table, where: str, blocks: Table) -> BlockLimits:
         return positive_of(blocks, "blocks", name)
 
     def usual(name: str) -> float:
-        return positive_of(table, where, name) if name in table else 0.0
+        return positive_of(table, where, name) if name in table else TINY
 
     return BlockLimits(
         noise=usual("noise"),
         spread=usual("spread"),
-        step=usual("step"),
+        step=positive_of(table, where, "step") if "step" in table else 0.0,
+        max_change=positive_of(table, where, "max_change") if "max_change" in table else math.inf,
         warm_blocks=count_of(blocks, "blocks", "warm_blocks", _MAX_COUNT),
         drift_slack=threshold("drift_slack"),
         drift_limit=threshold("drift_limit"),
-        noise_ratio=threshold("noise_ratio"),
-        noise_ratio_twice=threshold("noise_ratio_twice"),
-        smooth_ratio=threshold("smooth_ratio"),
+        ratio_twice=threshold("noise_ratio_twice"),
         jitter=flag_of(table, where, "jitter", default=False),
-        jitter_range=threshold("jitter_range"),
-        jitter_roughness=threshold("jitter_roughness"),
-        jitter_calm=threshold("jitter_calm"),
-        grid_evidence=count_of(blocks, "blocks", "grid_evidence", _MAX_COUNT),
+        rare=RareLimits(
+            ratio_once=threshold("noise_ratio"),
+            smooth_ratio=threshold("smooth_ratio"),
+            jitter_range=threshold("jitter_range"),
+            jitter_fill=threshold("jitter_fill"),
+            jitter_calm=threshold("jitter_calm"),
+            grid_evidence=count_of(blocks, "blocks", "grid_evidence", _MAX_COUNT),
+        ),
     )
 
 

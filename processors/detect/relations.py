@@ -6,11 +6,10 @@ far steadier than either signal, so a slow drift shows in it early.
 
 from dataclasses import dataclass
 
-from processors.detect.blocks import TINY
+from processors.detect.blocks import BASE_MEMORY, CLIP, FAR
 
-_MEMORY = 1 / 48
-_CLIP, _FAR = 4.0, 8.0
-_MANY = 0xFFFF
+_LEARNED = 48
+_RANGED = 60000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,43 +30,42 @@ class RelationLimits:
     warm_blocks: int
 
 
-class RelationTrack:
-    """What is remembered of a relation: the usual difference, its scale, and the two CUSUMs."""
-
-    __slots__ = ("base", "blocks", "down", "scale", "up")
-
-    def __init__(self) -> None:
-        self.blocks = 0
-        self.base = self.scale = self.up = self.down = 0.0
+RelationTrack = list[float]
+"""What is remembered of a relation: blocks, the usual difference, its scale, and the two CUSUMs."""
+RELATED = 5
 
 
-def differences(kind: str, parts: list[list[float]]) -> list[float]:
-    """Return how far each sample of the first signal is from what the others say."""
-    if kind == "equal":
-        return [one - other for one, other in zip(*parts, strict=True)]
-    return [mean - (high + 2 * low) / 3 for mean, high, low in zip(*parts, strict=True)]
+def new_relation() -> RelationTrack:
+    """Return what is known before the first block: two sensors of one thing are expected to agree."""
+    return [0.0] * RELATED
 
 
-def judge_relation(track: RelationTrack, found: list[float], limits: RelationLimits) -> float:
-    """Take a block's differences; return the score of a contradiction, below 1.0 where there is none."""
-    level = sorted(found)[len(found) >> 1]
-    blocks = track.blocks
-    if blocks == 0:
-        # Two sensors of one thing agree from the start: no learning may make a contradiction the norm.
-        track.scale = limits.spread
-    track.blocks = blocks + 1 if blocks < _MANY else _MANY
-    size = level if level > 0 else -level
-    score = size / limits.tolerance
-    unit = max(track.scale, limits.spread, TINY)
-    off = (level - track.base) / unit
-    off = off if -_FAR < off < _FAR else (_FAR if off > 0 else -_FAR)
+def judge_relation(track: RelationTrack, levels: list[float], limits: RelationLimits) -> float:
+    """Take the levels of a block; return the score of a contradiction, at most 1.0 where there is none."""
+    blocks, base, scale, up, down = track
+    level = difference(limits.kind, levels)
+    score = abs(level) / limits.tolerance
+    unit = scale if scale > limits.spread else limits.spread
+    off = (level - base) / unit
+    if off > FAR:
+        off = FAR
+    elif off < -FAR:
+        off = -FAR
     if blocks >= limits.warm_blocks:
-        track.up = min(max(0.0, track.up + off - limits.slack), 3 * limits.limit)
-        track.down = min(max(0.0, track.down - off - limits.slack), 3 * limits.limit)
-        score = max(score, max(track.up, track.down) / limits.limit)
-    memory = 1 / (blocks + 1) if blocks < 48 else _MEMORY
-    clipped = off if -_CLIP < off < _CLIP else (_CLIP if off > 0 else -_CLIP)
-    track.base += memory * unit * clipped
-    away = clipped if clipped > 0 else -clipped
-    track.scale += memory * (away * unit - track.scale)
+        up = min(max(0.0, up + off - limits.slack), 3 * limits.limit)
+        down = min(max(0.0, down - off - limits.slack), 3 * limits.limit)
+        score = max(score, up / limits.limit, down / limits.limit)
+    memory = 1 / (blocks + 1) if blocks < _LEARNED else BASE_MEMORY
+    off = off if -CLIP < off < CLIP else (CLIP if off > 0 else -CLIP)
+    base += memory * unit * off
+    scale += memory * (abs(off) * unit - scale)
+    track[:] = (min(blocks + 1, _RANGED), base, scale, up, down)
     return score
+
+
+def difference(kind: str, levels: list[float]) -> float:
+    """Return how far the first level is from what the others say."""
+    if kind == "equal":
+        return levels[0] - levels[1]
+    mean, high, low = levels
+    return mean - (high + 2 * low) / 3

@@ -6,15 +6,14 @@ and with nothing open about its signal, is only counted (`telemetry.py`).
 
 import math
 
+from processors.detect.blocks import interrupt
 from processors.detect.findings import MAX_SCORE, Scene, Verdict, close, is_power_of_ten, raise_or_update, report
 from processors.detect.limits import UNITS, SignalLimits, gate
-from processors.detect.rules import BOUNDS, RATE, STUCK, UNIT
+from processors.detect.rules import BOUNDS, STUCK, UNIT
 from processors.detect.telemetry_state import MAX_RUN, MAX_SAMPLES, OFF, SATURATED, Episode, SignalState
 from schemas.mdc import BY_CODE, label
 from schemas.records import FindingStatus, Severity
 
-_LARGEST = 1e12
-"""Beyond it a value is out of any range and out of what arithmetic on blocks bears."""
 _UNIT_TOLERANCE = 0.25
 _UNIT_SAMPLES = 2
 NEVER = 2**63
@@ -25,9 +24,8 @@ def bind(signal: SignalState, limits: SignalLimits, open_rules: int) -> None:
     signal.open = open_rules
     signal.floor, signal.roof = gate(limits)
     signal.off_low, signal.off_high = limits.off or (math.inf, -math.inf)
-    signal.rise = math.inf if limits.max_change is None else limits.max_change
-    signal.fall = -signal.rise
-    if signal.open or signal.unit:
+    signal.stuck_after = limits.stuck_after or NEVER
+    if signal.open or signal.unit or signal.run < 1:
         signal.floor = math.inf
 
 
@@ -54,15 +52,13 @@ def look(scene: Scene, signal: SignalState, limits: SignalLimits, value: float) 
     if limits.low <= value <= limits.high:
         if signal.open and (limits.code, BOUNDS) in scene.state.episodes:
             _inside(scene, limits)
-        elif not signal.fall < value - last < signal.rise and not signal.fresh and last == last:
-            _too_fast(scene, limits, value - last)
+        # The first sample after "off" may average both states, so it is no part of a course.
+        if run != OFF:
+            signal.samples.append(value)
     else:
         _outside(scene, limits, value, was_off=run == OFF)
     if limits.units:
         _in_another_unit(scene, signal, limits, value, last)
-    signal.fresh = run == OFF
-    if limits.course is not None and -_LARGEST < value < _LARGEST:
-        signal.samples.append(value)
     bind(signal, limits, _open_rules(scene, limits.code))
 
 
@@ -73,7 +69,7 @@ def _open_rules(scene: Scene, code: int) -> int:
 
 def _switch_off(scene: Scene, signal: SignalState) -> None:
     if signal.run != OFF:
-        signal.track.interrupted()
+        interrupt(signal.track)
         signal.samples.clear()
         signal.carried = 0
         signal.unit = 0
@@ -142,25 +138,18 @@ def _unchanged(scene: Scene, signal: SignalState, limits: SignalLimits, run: int
     report(scene, limits.code, STUCK, episode, verdict, {"stuck_after": str(limits.stuck_after)})
 
 
-def _too_fast(scene: Scene, limits: SignalLimits, change: float) -> None:
-    largest = limits.max_change or math.inf
-    score = abs(change) / largest
-    limit = f"{largest:g}{unit_of(limits.code)}"
-    raise_or_update(scene, limits.code, RATE, scene.verified.source.offset, score, limit)
-
-
 def _in_another_unit(
     scene: Scene, signal: SignalState, limits: SignalLimits, value: float, last: float
 ) -> None:
     """Compare with the level before a jump: twice in a row where another unit would put it is no chance."""
     if signal.unit == 0:
         for number, name in enumerate(limits.units, 1):
-            if _is_in(name, value, last) and abs(value - last) > _UNIT_TOLERANCE * abs(last):
+            if is_in(name, value, last) and abs(value - last) > _UNIT_TOLERANCE * abs(last):
                 signal.unit, signal.unit_count, signal.unit_level = number, 1, last
                 break
         return
     name = limits.units[min(signal.unit, len(limits.units)) - 1]
-    if not _is_in(name, value, signal.unit_level):
+    if not is_in(name, value, signal.unit_level):
         episode = scene.state.episodes.get((limits.code, UNIT))
         if episode is None:
             signal.unit = 0
@@ -177,7 +166,7 @@ def _in_another_unit(
         )
 
 
-def _is_in(name: str, value: float, level: float) -> bool:
+def is_in(name: str, value: float, level: float) -> bool:
     factor, offset = UNITS[name]
     distance = (value - offset) / factor - level
     return -_UNIT_TOLERANCE * abs(level) < distance < _UNIT_TOLERANCE * abs(level)

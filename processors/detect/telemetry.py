@@ -10,10 +10,10 @@ import struct
 from collections.abc import Callable, Sequence
 from zlib import crc32
 
-from processors.detect.blocks import BLOCK, LEAST, judge
+from processors.detect.blocks import BLOCK, LEAST, LEVEL, judge
 from processors.detect.config import DetectConfig
 from processors.detect.findings import Scene, close, raise_or_update
-from processors.detect.relations import RelationLimits, RelationTrack, differences, judge_relation
+from processors.detect.relations import RelationLimits, judge_relation, new_relation
 from processors.detect.replayed import ROWS, is_sampled
 from processors.detect.rules import (
     BOUNDS,
@@ -31,7 +31,7 @@ from processors.detect.rules import (
     UNIT,
 )
 from processors.detect.samples import bind, look, unit_of
-from processors.detect.telemetry_state import MAX_BUFFERED, OFF, SATURATED, SignalState, TelemetryState
+from processors.detect.telemetry_state import OFF, SignalState, TelemetryState
 from processors.model import VerifiedEvent
 from schemas.mdc import label
 from schemas.records import Finding
@@ -39,7 +39,7 @@ from schemas.records import Finding
 _ENDED_BY_SAMPLES = (BOUNDS, STUCK, UNIT)
 _CALM_BLOCKS = {JITTER: 18, REPLAY: 6, RATE: 2}
 """Blocks without further evidence that end an episode; others 4. Jitter is judged every eighth block only."""
-_DEFAULT_INTERVAL_S = 60.0
+_DEFAULT_INTERVAL_US = 60e6
 _ROW = [struct.Struct(f"<{count}d") for count in range(257)]
 
 
@@ -90,23 +90,26 @@ def _take(
         _bind(config, state)
     # Readings.
     body = event.body
-    values = body["values"]
-    find = state.signals.get
-    for code, value in zip(body["codes"], values, strict=False):
-        signal = find(code)
-        if signal is None:
-            if code not in config.signals:
-                continue
-            signal = state.signals[code] = SignalState(code)
-            bind(signal, config.signals[code], 0)
-        change = value - signal.last
-        if signal.floor < value < signal.roof and signal.fall < change < signal.rise and change:
-            signal.last = value
-            signal.run = 1
-            signal.first_offset = offset
+    codes, values = body["codes"], body["values"]
+    if codes != state.codes:
+        _lay_out(config, state, codes)
+    known = values if len(state.layout) == len(codes) else _known(config, codes, values)
+    for signal, value in zip(state.layout, known, strict=False):
+        if signal.floor < value < signal.roof:
             signal.samples.append(value)
-        elif not (signal.run == OFF and signal.off_low <= value <= signal.off_high):
-            look(Scene(config, verified, state, findings), signal, config.signals[code], value)
+            if value != signal.last:
+                signal.last = value
+                signal.run = 1
+                signal.first_offset = offset
+                continue
+            signal.run = run = signal.run + 1
+            if run < signal.stuck_after:
+                continue
+            signal.samples.pop()
+            signal.run = run - 1
+        elif signal.run == OFF and signal.off_low <= value <= signal.off_high:
+            continue
+        look(Scene(config, verified, state, findings), signal, config.signals[signal.code], value)
     # Times.
     course, limits = state.course, config.course
     time_us, append_ms = event.time_us, source.append_ms
@@ -131,7 +134,11 @@ def _take(
         del rows[0]
     prints.since += 1
     if is_sampled(row):
-        _compare(Scene(config, verified, state, findings))
+        interval_us = course.interval_us or _DEFAULT_INTERVAL_US
+        ago = prints.meet(config.replay_window_s * 1e6 / interval_us)
+        if ago:
+            scene = Scene(config, verified, state, findings)
+            raise_or_update(scene, DEVICE, REPLAY, offset, 1.0, other=f"about {ago} reports")
     # Blocks.
     if state.events == 0:
         state.first_offset = offset
@@ -149,34 +156,41 @@ def _bind(config: DetectConfig, state: TelemetryState) -> None:
     }
     for code, signal in state.signals.items():
         bind(signal, known[code], sum((code, rule) in state.episodes for rule in _ENDED_BY_SAMPLES))
-    state.bound_to = config
+    state.codes, state.bound_to = None, config
 
 
-def _compare(scene: Scene) -> None:
-    course, prints = scene.state.course, scene.state.prints
-    interval_s = course.interval_us / 1e6 or _DEFAULT_INTERVAL_S
-    ago = prints.meet(scene.config.replay_window_s / interval_s)
-    if ago:
-        raise_or_update(
-            scene, DEVICE, REPLAY, scene.verified.source.offset, 1.0, other=f"about {ago} reports"
-        )
+def _lay_out(config: DetectConfig, state: TelemetryState, codes: Sequence[int]) -> None:
+    """List the signals of an event's codes; devices send the same ones again and again."""
+    state.layout = []
+    for code in codes:
+        if code in config.signals:
+            signal = state.signals.get(code)
+            if signal is None:
+                signal = state.signals[code] = SignalState(code)
+                bind(signal, config.signals[code], 0)
+            state.layout.append(signal)
+    state.codes = codes
+
+
+def _known(config: DetectConfig, codes: Sequence[int], values: Sequence[float]) -> list[float]:
+    return [value for code, value in zip(codes, values, strict=False) if code in config.signals]
 
 
 def _end_block(scene: Scene) -> None:
     state, config = scene.state, scene.config
-    for relation in config.relations:
-        _relate(scene, relation)
     for code, signal in state.signals.items():
         samples = signal.samples
-        limits = config.signals[code].course
-        if limits is None:
-            samples.clear()
-            continue
         if len(samples) >= LEAST:
-            for rule, score in judge(signal.track, samples, limits):
-                _raise_block(scene, code, rule, score)
-            samples.clear()
-        signal.carried = len(samples)
+            limits = config.signals[code].course
+            if limits is not None:
+                for rule, score in judge(signal.track, samples, limits):
+                    _raise_block(scene, signal, rule, score)
+            signal.carried = len(samples) != BLOCK + 1
+            del samples[:-1]
+        else:
+            signal.carried = True
+    for relation in config.relations:
+        _relate(scene, relation)
     fault, factor = state.course.block_end(state.events, config.course)
     if fault:
         raise_or_update(scene, DEVICE, CLOCK, state.first_offset, 1.0, other=fault)
@@ -196,43 +210,46 @@ def _end_block(scene: Scene) -> None:
     state.events = 0
 
 
-def _raise_block(scene: Scene, code: int, rule: int, score: float) -> None:
-    limits = scene.config.signals[code].course
-    limit = ""
-    if rule == STEP and limits is not None and limits.step:
-        limit = f"{limits.step:g}{unit_of(code)}"
-    elif rule == STEP:
-        limit = "its usual moves"
-    elif rule == NOISE and limits is not None:
-        limit = f"{limits.noise_ratio_twice:g}"
-    if rule in (STEP, DRIFT) and (code, UNIT) in scene.state.episodes:
+def _raise_block(scene: Scene, signal: SignalState, rule: int, score: float) -> None:
+    code = signal.code
+    limits = scene.config.signals[code]
+    course = limits.course
+    if course is None or (rule in (STEP, DRIFT, RATE) and (code, UNIT) in scene.state.episodes):
         return  # told already: the level moved because the unit did
+    limit = ""
+    if rule == RATE:
+        limit = f"{course.max_change:g}{unit_of(code)}"
+    elif rule == STEP:
+        limit = f"{course.step:g}{unit_of(code)}" if course.step else "its usual moves"
+    elif rule == NOISE:
+        limit = f"{course.ratio_twice:g}"
     raise_or_update(scene, code, rule, scene.state.first_offset, score, limit)
 
 
 def _relate(scene: Scene, relation: RelationLimits) -> None:
-    state = scene.state
-    parts = [state.signals.get(code) for code in relation.codes]
-    signals = [each for each in parts if each is not None and each.run > OFF]
-    if len(signals) < len(parts):
-        return
+    signals = []
+    for code in relation.codes:
+        signal = scene.state.signals.get(code)
+        if signal is None or signal.run == OFF:
+            return
+        signals.append(signal)
     score = 0.0
     code = relation.codes[0]
-    if all(len(each.samples) == BLOCK and not each.carried for each in signals):
-        track = state.relations.get(code)
+    if not any(each.carried for each in signals):
+        track = scene.state.relations.get(code)
         if track is None:
-            track = state.relations[code] = RelationTrack()
-        score = judge_relation(track, differences(relation.kind, [each.samples for each in signals]), relation)
+            track = scene.state.relations[code] = new_relation()
+        score = judge_relation(track, [each.track[LEVEL] for each in signals], relation)
     if relation.kind == "mean":
         mean, high, low = (each.last for each in signals)
-        away = abs(mean - (high + 2 * low) / 3)
         # A mean outside its ends is wrong by any amount; those of one measurement come together.
-        if not low <= mean <= high or away > 2 * relation.tolerance:
+        if not low <= mean <= high:
             score = max(score, 2.0)
     if score > 1.0:
         others = " and ".join(label(each) for each in relation.codes[1:])
         limit = f"{relation.tolerance:g}{unit_of(code)}"
-        raise_or_update(scene, code, IMPLAUSIBLE, state.first_offset, score, limit, others)
+        first_offset = scene.state.first_offset
+        raise_or_update(scene, code, IMPLAUSIBLE, first_offset, score, limit, others)
 
 
 def _calm_down(scene: Scene) -> None:

@@ -1,19 +1,20 @@
 """What the telemetry detectors remember of one device, and its bytes for the changelog.
 
 Layout, little-endian, no padding: version u8; block (events u8, first raw offset i64); course, prints,
-signals, relations, open episodes, each counted. Bounded by the configuration: a signal takes 204 bytes and 8 for each sample of the
-block at hand, a relation 38, an open episode 18, a device's fingerprints 772 at most.
+signals, relations, open episodes, each counted. Bounded by the configuration: a signal takes 236 bytes and 8 for each sample of the
+block at hand, a relation 44, an open episode 18, a device's fingerprints 772 at most.
 Bytes of version 1, which held the last values and episodes only, are read too.
 """
 
 import math
 import struct
+from collections.abc import Sequence
 from functools import lru_cache
 
-from processors.detect.blocks import Track
+from processors.detect.blocks import TRACKED, new_track
 from processors.detect.devicecourse import Course
 from processors.detect.errors import StateError
-from processors.detect.relations import RelationTrack
+from processors.detect.relations import RELATED, RelationTrack
 from processors.detect.replayed import KEPT, ROWS, Prints
 from processors.detect.rules import RULES
 
@@ -32,8 +33,8 @@ _COUNT = struct.Struct("<H")
 _EPISODE = struct.Struct("<iBqIB")
 _COURSE = struct.Struct("<BqqqqIqqqHHd")
 _PRINTS = struct.Struct("<BBIIq")
-_SIGNAL = struct.Struct("<idiqBBdBBB" "HBHHH" "19d")
-_RELATION = struct.Struct("<iHdddd")
+_SIGNAL = struct.Struct(f"<idiqBdBBB{TRACKED}d")
+_RELATION = struct.Struct(f"<i{RELATED}d")
 _FORMER_HEAD = struct.Struct("<BH")
 _FORMER_SIGNAL = struct.Struct("<idiq")
 
@@ -57,13 +58,13 @@ class Episode:
 class SignalState:
     """One signal of a device: its last sample and run, the block at hand, what is known from blocks before.
 
-    `floor` to `roof` and `fall` to `rise` are what the next value and change may be without a closer look;
-    they follow from the configuration and the open episodes, and are not kept.
+    Between `floor` and `roof` the next value needs no closer look, unless it is the last one again; they
+    follow from the rest and the configuration, and are not kept.
     """
 
     __slots__ = (
-        "carried", "code", "fall", "first_offset", "floor", "fresh", "last", "off_high", "off_low", "open",
-        "rise", "roof", "run", "samples", "track", "unit", "unit_count", "unit_level",
+        "carried", "code", "first_offset", "floor", "last", "off_high", "off_low", "open", "roof", "run",
+        "samples", "stuck_after", "track", "unit", "unit_count", "unit_level",
     )  # fmt: skip
 
     def __init__(self, code: int) -> None:
@@ -71,21 +72,22 @@ class SignalState:
         self.last = math.nan
         self.run = OFF
         self.first_offset = 0
-        self.fresh = True
         self.open = 0
         self.samples: list[float] = []
         self.carried = 0
         self.unit = self.unit_count = 0
         self.unit_level = 0.0
-        self.track = Track()
-        self.floor = self.roof = self.fall = self.rise = self.off_low = self.off_high = math.nan
+        self.track = new_track()
+        self.stuck_after = 0
+        self.floor = self.roof = self.off_low = self.off_high = math.nan
 
 
 class TelemetryState:
     """One device: its signals, relations between them, its clock, what it sent before, and open episodes."""
 
     __slots__ = (
-        "begun", "bound_to", "course", "episodes", "events", "first_offset", "prints", "relations", "signals",
+        "begun", "bound_to", "codes", "course", "episodes", "events", "first_offset", "layout", "prints",
+        "relations", "signals",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -98,7 +100,10 @@ class TelemetryState:
         self.events = 0
         self.first_offset = 0
         self.bound_to: object = None
-        """The plan whose limits the signals carry; not kept."""
+        """The configuration whose limits the signals carry; not kept."""
+        self.codes: Sequence[int] | None = None
+        """Codes of the last event, whose signals `layout` lists; not kept."""
+        self.layout: list[SignalState] = []
 
     def dump(self) -> bytes:
         """Write the state."""
@@ -115,22 +120,16 @@ class TelemetryState:
             _COUNT.pack(len(self.signals)),
         ]  # fmt: skip
         for each in self.signals.values():
-            track = each.track
             parts.append(
                 _SIGNAL.pack(
-                    each.code, each.last, each.run, each.first_offset, each.fresh,
-                    each.unit, each.unit_level, each.unit_count, each.carried, len(each.samples),
-                    track.blocks, track.epoch_n, track.loud, track.even, track.moves,
-                    track.base, track.scale, track.noise, track.up, track.down,
-                    track.level1, track.level2, track.level3, track.smooth_change, track.smooth_turn,
-                    track.resolution, track.grid, track.epoch_low, track.epoch_high, track.epoch_change,
-                    track.epoch_turn, track.last_low, track.last_high, track.last_change,
+                    each.code, each.last, each.run, each.first_offset, each.unit, each.unit_level,
+                    each.unit_count, each.carried, len(each.samples), *each.track,
                 )
             )  # fmt: skip
-            parts.append(_numbers(len(each.samples) + 1, "d").pack(*each.samples, track.last_turn))
+            parts.append(_numbers(len(each.samples), "d").pack(*each.samples))
         parts.append(_COUNT.pack(len(self.relations)))
         for code, known in self.relations.items():
-            parts.append(_RELATION.pack(code, known.blocks, known.base, known.scale, known.up, known.down))
+            parts.append(_RELATION.pack(code, *known))
         parts.append(_COUNT.pack(len(self.episodes)))
         for (code, rule), episode in self.episodes.items():
             parts.append(
@@ -187,33 +186,26 @@ def _current(data: bytes) -> tuple[TelemetryState, int]:
     (relations,) = _COUNT.unpack_from(data, at)
     at += _COUNT.size
     for _ in range(relations):
-        code, *found = _RELATION.unpack_from(data, at)
-        known = state.relations[code] = RelationTrack()
-        known.blocks, known.base, known.scale, known.up, known.down = found
+        code, *known = _RELATION.unpack_from(data, at)
+        state.relations[code] = known
         at += _RELATION.size
     return state, at
 
 
 def _read_signal(state: TelemetryState, data: bytes, at: int) -> int:
-    fields = _SIGNAL.unpack_from(data, at)
-    at += _SIGNAL.size
-    each = state.signals[fields[0]] = SignalState(fields[0])
-    track = each.track
-    each.fresh = bool(fields[4])
     (
-        _, each.last, each.run, each.first_offset, _,
-        each.unit, each.unit_level, each.unit_count, each.carried, samples,
-        track.blocks, track.epoch_n, track.loud, track.even, track.moves,
-        track.base, track.scale, track.noise, track.up, track.down,
-        track.level1, track.level2, track.level3, track.smooth_change, track.smooth_turn,
-        track.resolution, track.grid, track.epoch_low, track.epoch_high, track.epoch_change,
-        track.epoch_turn, track.last_low, track.last_high, track.last_change,
-    ) = fields  # fmt: skip
+        code, last, run, first_offset, unit, unit_level, unit_count, carried, samples, *track,
+    ) = _SIGNAL.unpack_from(data, at)  # fmt: skip
+    at += _SIGNAL.size
     if samples > MAX_BUFFERED:
         message = f"telemetry state with {samples} samples in a block"
         raise StateError(message)
-    numbers = _numbers(samples + 1, "d")
-    *each.samples, track.last_turn = numbers.unpack_from(data, at)
+    each = state.signals[code] = SignalState(code)
+    each.last, each.run, each.first_offset, each.carried = last, run, first_offset, carried
+    each.unit, each.unit_level, each.unit_count = unit, unit_level, unit_count
+    each.track = track
+    numbers = _numbers(samples, "d")
+    each.samples = list(numbers.unpack_from(data, at))
     return at + numbers.size
 
 
