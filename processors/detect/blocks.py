@@ -99,7 +99,13 @@ def judge(track: Track, samples: list[float], limits: BlockLimits) -> Sequence[t
     ) = track  # fmt: skip
     ordered = sorted(samples)
     level = ordered[len(ordered) >> 1]
-    sizes = sorted(map(abs, map(sub, samples[1:], samples)))
+    if len(samples) == BLOCK + 1:
+        a, b, c, d, e, f, g, h, i = samples
+        sizes = sorted(
+            (abs(b - a), abs(c - b), abs(d - c), abs(e - d), abs(f - e), abs(g - f), abs(h - g), abs(i - h))
+        )
+    else:
+        sizes = sorted(map(abs, map(sub, samples[1:], samples)))
     broken: list[tuple[int, float]] = []
     if blocks == 0.0:
         base, noise, scale = level, usual, unit

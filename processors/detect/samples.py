@@ -10,7 +10,7 @@ from processors.detect.blocks import interrupt
 from processors.detect.findings import MAX_SCORE, Scene, Verdict, close, is_power_of_ten, raise_or_update, report
 from processors.detect.limits import UNITS, SignalLimits, gate
 from processors.detect.rules import BOUNDS, STUCK, UNIT
-from processors.detect.telemetry_state import MAX_RUN, MAX_SAMPLES, OFF, SATURATED, Episode, SignalState
+from processors.detect.telemetry_state import MAX_BUFFERED, MAX_RUN, MAX_SAMPLES, OFF, SATURATED, Episode, SignalState
 from schemas.mdc import BY_CODE, label
 from schemas.records import FindingStatus, Severity
 
@@ -53,7 +53,7 @@ def look(scene: Scene, signal: SignalState, limits: SignalLimits, value: float) 
         if signal.open and (limits.code, BOUNDS) in scene.state.episodes:
             _inside(scene, limits)
         # The first sample after "off" may average both states, so it is no part of a course.
-        if run != OFF:
+        if run != OFF and len(signal.samples) < MAX_BUFFERED:
             signal.samples.append(value)
     else:
         _outside(scene, limits, value, was_off=run == OFF)

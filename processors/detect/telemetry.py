@@ -6,6 +6,7 @@ Findings are kept for good, so no measured value stands in them: the evidence na
 it, and scores are rounded until they say no more than "how far".
 """
 
+import math
 import struct
 from collections.abc import Callable, Sequence
 from zlib import crc32
@@ -31,7 +32,7 @@ from processors.detect.rules import (
     UNIT,
 )
 from processors.detect.samples import bind, look, unit_of
-from processors.detect.telemetry_state import OFF, SignalState, TelemetryState
+from processors.detect.telemetry_state import MAX_BUFFERED, OFF, Layout, SignalState, TelemetryState
 from processors.model import VerifiedEvent
 from schemas.mdc import label
 from schemas.records import Finding
@@ -91,25 +92,26 @@ def _take(
     # Readings.
     body = event.body
     codes, values = body["codes"], body["values"]
-    if codes != state.codes:
-        _lay_out(config, state, codes)
-    known = values if len(state.layout) == len(codes) else _known(config, codes, values)
-    for signal, value in zip(state.layout, known, strict=False):
-        if signal.floor < value < signal.roof:
-            signal.samples.append(value)
-            if value != signal.last:
-                signal.last = value
-                signal.run = 1
-                signal.first_offset = offset
-                continue
-            signal.run = run = signal.run + 1
-            if run < signal.stuck_after:
-                continue
-            signal.samples.pop()
-            signal.run = run - 1
-        elif signal.run == OFF and signal.off_low <= value <= signal.off_high:
-            continue
-        look(Scene(config, verified, state, findings), signal, config.signals[signal.code], value)
+    layout = state.layout
+    if layout is None or codes != layout.codes or len(values) != len(codes):
+        layout = _lay_out(config, state, codes, values)
+    at = 0
+    for value, last, floor, roof, samples in zip(
+        values, layout.lasts, layout.floors, layout.roofs, layout.samples, strict=False
+    ):
+        if floor < value < roof and value != last:
+            samples.append(value)
+        elif (signal := layout.signals[at]) is not None and not (
+            signal.run == OFF and signal.off_low <= value <= signal.off_high
+        ):
+            if not (signal.open or signal.run < 1) and signal.floor < value < signal.roof:
+                _run(Scene(config, verified, state, findings), layout, at, value)
+            else:
+                look(Scene(config, verified, state, findings), signal, config.signals[signal.code], value)
+                layout.settle(at)
+        at += 1
+    layout.lasts, layout.is_new = values, False
+    state.last_offset = offset
     # Times.
     course, limits = state.course, config.course
     time_us, append_ms = event.time_us, source.append_ms
@@ -156,24 +158,51 @@ def _bind(config: DetectConfig, state: TelemetryState) -> None:
     }
     for code, signal in state.signals.items():
         bind(signal, known[code], sum((code, rule) in state.episodes for rule in _ENDED_BY_SAMPLES))
-    state.codes, state.bound_to = None, config
+    if state.layout is not None:
+        state.layout.write_back(state.last_offset)
+    state.layout, state.bound_to = None, config
 
 
-def _lay_out(config: DetectConfig, state: TelemetryState, codes: Sequence[int]) -> None:
-    """List the signals of an event's codes; devices send the same ones again and again."""
-    state.layout = []
+def _lay_out(
+    config: DetectConfig, state: TelemetryState, codes: Sequence[int], values: Sequence[float]
+) -> Layout:
+    """List the signals of an event's codes; None for a code that is not configured."""
+    if state.layout is not None:
+        state.layout.write_back(state.last_offset)
+    signals: list[SignalState | None] = []
     for code in codes:
-        if code in config.signals:
-            signal = state.signals.get(code)
-            if signal is None:
-                signal = state.signals[code] = SignalState(code)
-                bind(signal, config.signals[code], 0)
-            state.layout.append(signal)
-    state.codes = codes
+        signal = state.signals.get(code)
+        if signal is None and code in config.signals:
+            signal = state.signals[code] = SignalState(code)
+            bind(signal, config.signals[code], 0)
+        signals.append(signal)
+    layout = Layout(codes, signals)
+    if len(set(codes)) < len(codes) or len(values) != len(codes):
+        # A code that comes twice is looked at sample by sample: the second one's last is the first.
+        layout.floors = [math.inf] * len(codes)
+        layout.codes = ()
+    state.layout = layout
+    return layout
 
 
-def _known(config: DetectConfig, codes: Sequence[int], values: Sequence[float]) -> list[float]:
-    return [value for code, value in zip(codes, values, strict=False) if code in config.signals]
+def _run(scene: Scene, layout: Layout, at: int, value: float) -> None:
+    """Take a sample inside its range that may go on with a run of unchanged ones, or end it."""
+    signal = layout.signals[at]
+    if signal is None:
+        return
+    if layout.floors[at] != math.inf and not layout.is_new:
+        signal.last, signal.first_offset = layout.lasts[at], scene.state.last_offset
+    if value != signal.last:
+        signal.last, signal.run, signal.first_offset = value, 1, scene.verified.source.offset
+    elif signal.run + 1 < signal.stuck_after:
+        signal.run += 1
+    else:
+        look(scene, signal, scene.config.signals[signal.code], value)
+        layout.settle(at)
+        return
+    if len(signal.samples) < MAX_BUFFERED:
+        signal.samples.append(value)
+    layout.settle(at)
 
 
 def _end_block(scene: Scene) -> None:

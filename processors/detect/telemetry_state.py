@@ -59,7 +59,8 @@ class SignalState:
     """One signal of a device: its last sample and run, the block at hand, what is known from blocks before.
 
     Between `floor` and `roof` the next value needs no closer look, unless it is the last one again; they
-    follow from the rest and the configuration, and are not kept.
+    follow from the rest and the configuration, and are not kept. `last` and `first_offset` may lag behind
+    the device's `Layout` until it is written back.
     """
 
     __slots__ = (
@@ -82,12 +83,46 @@ class SignalState:
         self.floor = self.roof = self.off_low = self.off_high = math.nan
 
 
+class Layout:
+    """The signals of one list of codes, as parallel lists: what a plainly normal sample needs, and no more.
+
+    Devices send the same codes again and again, so what a sample is compared with lies ready: the range of
+    values that need no closer look (empty for a signal that is looked at in any case), the last values, and
+    where samples of the block at hand are collected.
+    """
+
+    __slots__ = ("codes", "floors", "is_new", "lasts", "roofs", "samples", "signals")
+
+    def __init__(self, codes: Sequence[int], signals: list[SignalState | None]) -> None:
+        self.codes, self.signals = codes, signals
+        self.lasts: Sequence[float] = [math.nan if each is None else each.last for each in signals]
+        self.floors = [math.inf if each is None or each.run != 1 else each.floor for each in signals]
+        self.is_new = True
+        """Until the first event with it: `lasts` are the signals' own."""
+        self.roofs = [math.nan if each is None else each.roof for each in signals]
+        self.samples: list[list[float]] = [[] if each is None else each.samples for each in signals]
+
+    def settle(self, at: int) -> None:
+        """Take up what a closer look made of a signal; one in a run is looked at until the run ends."""
+        signal = self.signals[at]
+        if signal is not None and self.codes:
+            self.floors[at] = signal.floor if signal.run == 1 else math.inf
+
+    def write_back(self, offset: int) -> None:
+        """Give the signals their last values, and the offset of the event that had them."""
+        if self.is_new:
+            return
+        for signal, floor, last in zip(self.signals, self.floors, self.lasts, strict=False):
+            if signal is not None and floor != math.inf:
+                signal.last, signal.first_offset = last, offset
+
+
 class TelemetryState:
     """One device: its signals, relations between them, its clock, what it sent before, and open episodes."""
 
     __slots__ = (
-        "begun", "bound_to", "codes", "course", "episodes", "events", "first_offset", "layout", "prints",
-        "relations", "signals",
+        "begun", "bound_to", "course", "episodes", "events", "first_offset", "last_offset", "layout",
+        "prints", "relations", "signals",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -101,12 +136,14 @@ class TelemetryState:
         self.first_offset = 0
         self.bound_to: object = None
         """The configuration whose limits the signals carry; not kept."""
-        self.codes: Sequence[int] | None = None
-        """Codes of the last event, whose signals `layout` lists; not kept."""
-        self.layout: list[SignalState] = []
+        self.layout: Layout | None = None
+        """Of the last event; not kept."""
+        self.last_offset = 0
 
     def dump(self) -> bytes:
         """Write the state."""
+        if self.layout is not None:
+            self.layout.write_back(self.last_offset)
         course, prints = self.course, self.prints
         parts = [
             _HEAD.pack(VERSION, self.events, self.first_offset),
