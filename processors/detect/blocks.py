@@ -172,26 +172,25 @@ def judge(track: Track, samples: list[float], limits: BlockLimits) -> Sequence[t
             resolution += (least - resolution) * (0.5 if least < resolution else 1 / 64)
         else:
             resolution, even, moves, grid = judge_grid(resolution, even, moves, grid, sizes)
-            if moves >= 3 and even >= rare.grid_evidence:
+            if moves >= 4 and even >= rare.grid_evidence:
                 broken.append((QUANTISED, even / rare.grid_evidence))
-        if jitter:
-            epoch_n += 1.0
-            if epoch_n == 1.0:
-                epoch_low, epoch_high, epoch_change, epoch_fill = level, level, mean, change / width
-            else:
-                epoch_change += mean
-                epoch_fill += change / width
-                if level < epoch_low:
-                    epoch_low = level
-                elif level > epoch_high:
-                    epoch_high = level
+        epoch_n += 1.0
+        if epoch_n == 1.0:
+            epoch_low, epoch_high, epoch_change, epoch_fill = level, level, mean, change / width
+        else:
+            epoch_change += mean
+            epoch_fill += change / width
+            if level < epoch_low:
+                epoch_low = level
+            elif level > epoch_high:
+                epoch_high = level
     level3, level2, level1 = level2, level1, level
     track[:] = (
         blocks, base, scale, noise, up, down, level1, level2, level3, smooth_change, smooth_turn, resolution,
         even, moves, grid, loud, epoch_n, epoch_low, epoch_high, epoch_change, epoch_fill,
         last_low, last_high, last_change, last_fill,
     )  # fmt: skip
-    if epoch_n == _EPOCH and _is_frozen(track, noise if noise > limits.noise else limits.noise, rare):
+    if epoch_n == _EPOCH and _is_frozen(track, max(noise, limits.noise), jitter, rare):
         broken.append((JITTER, 1.0))
     return broken
 
@@ -208,17 +207,18 @@ def _has_stepped(moved: float, before: float, since: float, step: float) -> bool
     return -step / 2 < since < step / 2
 
 
-def _is_frozen(track: Track, noise: float, limits: RareLimits) -> bool:
+def _is_frozen(track: Track, noise: float, moves: bool, limits: RareLimits) -> bool:
     """Jitter around one level: levels of an epoch differ no more than chance makes medians of white noise.
 
-    Two ways to be found: two epochs in a row, or one whose noise is far below the usual as well. A variance
+    Two ways to be found: an epoch whose noise is far below the usual as well, or two epochs in a row of a
+    signal whose level else `moves`. A variance
     ratio in the sense of Lo and MacKinlay, Review of Financial Studies 1 (1988), with ranges for variances;
     that the noise is white shows in how often a block's path fills its width.
     """
     _, low, high, change, fill, last_low, last_high, last_change, last_fill = track[_EPOCH_N:]
     calm = change < limits.jitter_calm * _EPOCH * noise
     found = calm and _is_white(low, high, change / _EPOCH, fill / _EPOCH, limits)
-    if not found and last_change >= 0.0:
+    if moves and not found and last_change >= 0.0:
         both, fills = (change + last_change) / (2 * _EPOCH), (fill + last_fill) / (2 * _EPOCH)
         found = _is_white(min(low, last_low), max(high, last_high), both, fills, limits)
     track[_EPOCH_N:] = [0.0, 0.0, 0.0, 0.0, 0.0, low, high, change, fill]

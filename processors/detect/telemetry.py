@@ -38,7 +38,7 @@ from schemas.mdc import label
 from schemas.records import Finding
 
 _ENDED_BY_SAMPLES = (BOUNDS, STUCK, UNIT)
-_CALM_BLOCKS = {JITTER: 18, REPLAY: 6, RATE: 2}
+_CALM_BLOCKS = {JITTER: 18, STEP: 16, DRIFT: 8, NOISE: 6, RATE: 6, REPLAY: 6}
 """Blocks without further evidence that end an episode; others 4. Jitter is judged every eighth block only."""
 _DEFAULT_INTERVAL_US = 60e6
 _ROW = [struct.Struct(f"<{count}d") for count in range(257)]
@@ -245,6 +245,8 @@ def _raise_block(scene: Scene, signal: SignalState, rule: int, score: float) -> 
     course = limits.course
     if course is None or (rule in (STEP, DRIFT, RATE) and (code, UNIT) in scene.state.episodes):
         return  # told already: the level moved because the unit did
+    if rule == STEP and any((code, other) in scene.state.episodes for other in (RATE, DRIFT)):
+        return  # the jump into it, or the end of a drift, is told already
     limit = ""
     if rule == RATE:
         limit = f"{course.max_change:g}{unit_of(code)}"
