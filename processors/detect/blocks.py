@@ -119,7 +119,10 @@ def judge(track: Track, samples: list[float], limits: BlockLimits) -> Sequence[t
     else:
         off = max(-FAR, min(FAR, off / unit))
         if blocks >= warm:
-            up, down = min(max(0.0, up + off - slack), 3 * limit), min(max(0.0, down - off - slack), 3 * limit)
+            up, down = (
+                min(max(0.0, up + off - slack), 3 * limit),
+                min(max(0.0, down - off - slack), 3 * limit),
+            )
             if up > limit or down > limit:
                 broken.append((DRIFT, max(up, down) / limit))
         base += memory * unit * max(-CLIP, min(CLIP, off))
@@ -130,7 +133,11 @@ def judge(track: Track, samples: list[float], limits: BlockLimits) -> Sequence[t
     moved = level - level3
     if step == 0.0:
         step = FAR * unit
-    if not -step <= moved <= step and blocks > warm and _has_stepped(moved, level1 - level3, level - level1, step):
+    if (
+        not -step <= moved <= step
+        and blocks > warm
+        and _has_stepped(moved, level1 - level3, level - level1, step)
+    ):
         broken.append((STEP, abs(moved) / step))
         base, up, down = level, 0.0, 0.0
     moved = abs(level - level1)

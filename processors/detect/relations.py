@@ -10,6 +10,7 @@ from processors.detect.blocks import BASE_MEMORY, CLIP, FAR
 
 _LEARNED = 48
 _RANGED = 60000.0
+_TWICE, _PLAIN = 2, 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +32,9 @@ class RelationLimits:
 
 
 RelationTrack = list[float]
-"""What is remembered of a relation: blocks, the usual difference, its scale, and the two CUSUMs."""
-RELATED = 5
+"""What is remembered of a relation: blocks, the usual difference, its scale, the two CUSUMs,
+and for how many blocks in a row the difference was beyond tolerance."""
+RELATED = 6
 
 
 def new_relation() -> RelationTrack:
@@ -42,9 +44,12 @@ def new_relation() -> RelationTrack:
 
 def judge_relation(track: RelationTrack, levels: list[float], limits: RelationLimits) -> float:
     """Take the levels of a block; return the score of a contradiction, at most 1.0 where there is none."""
-    blocks, base, scale, up, down = track
+    blocks, base, scale, up, down, beyond = track
     level = difference(limits.kind, levels)
     score = abs(level) / limits.tolerance
+    beyond = min(_RANGED, beyond + 1) if score > 1 else 0.0
+    if 1 < score < _PLAIN and beyond < _TWICE:
+        score = 1.0  # one sensor may be moved or pressed for some minutes: a state
     unit = scale if scale > limits.spread else limits.spread
     off = (level - base) / unit
     if off > FAR:
@@ -59,7 +64,7 @@ def judge_relation(track: RelationTrack, levels: list[float], limits: RelationLi
     off = off if -CLIP < off < CLIP else (CLIP if off > 0 else -CLIP)
     base += memory * unit * off
     scale += memory * (abs(off) * unit - scale)
-    track[:] = (min(blocks + 1, _RANGED), base, scale, up, down)
+    track[:] = (min(blocks + 1, _RANGED), base, scale, up, down, beyond)
     return score
 
 

@@ -7,10 +7,26 @@ and with nothing open about its signal, is only counted (`telemetry.py`).
 import math
 
 from processors.detect.blocks import interrupt
-from processors.detect.findings import MAX_SCORE, Scene, Verdict, close, is_power_of_ten, raise_or_update, report
+from processors.detect.findings import (
+    MAX_SCORE,
+    Scene,
+    Verdict,
+    close,
+    is_power_of_ten,
+    raise_or_update,
+    report,
+)
 from processors.detect.limits import UNITS, SignalLimits, gate
 from processors.detect.rules import BOUNDS, STUCK, UNIT
-from processors.detect.telemetry_state import MAX_BUFFERED, MAX_RUN, MAX_SAMPLES, OFF, SATURATED, Episode, SignalState
+from processors.detect.telemetry_state import (
+    MAX_BUFFERED,
+    MAX_RUN,
+    MAX_SAMPLES,
+    OFF,
+    SATURATED,
+    Episode,
+    SignalState,
+)
 from schemas.mdc import BY_CODE, label
 from schemas.records import FindingStatus, Severity
 
@@ -101,9 +117,7 @@ def _outside(scene: Scene, limits: SignalLimits, value: float, *, was_off: bool)
     text = f"{label(limits.code)} is outside {span}, where no true value lies"
     if status is FindingStatus.UPDATED:
         text += f", for {episode.samples} samples now"
-    report(
-        scene, limits.code, BOUNDS, episode, Verdict(status, severity, score, text), _range(scene, limits)
-    )
+    report(scene, limits.code, BOUNDS, episode, Verdict(status, severity, score, text), _range(scene, limits))
 
 
 def _inside(scene: Scene, limits: SignalLimits) -> None:

@@ -51,9 +51,7 @@ class TelemetryDetectors:
     for the same device as long as the detectors live. Without it `config` holds for all.
     """
 
-    def __init__(
-        self, config: DetectConfig, config_of: Callable[[str], DetectConfig] | None = None
-    ) -> None:
+    def __init__(self, config: DetectConfig, config_of: Callable[[str], DetectConfig] | None = None) -> None:
         self._config, self._config_of = config, config_of
 
     def new(self) -> TelemetryState:
@@ -271,7 +269,7 @@ def _relate(scene: Scene, relation: RelationLimits) -> None:
         if track is None:
             track = scene.state.relations[code] = new_relation()
         score = judge_relation(track, [each.track[LEVEL] for each in signals], relation)
-    if relation.kind == "mean":
+    if relation.kind == "mean" and scene.config.signals[code].course is None:
         mean, high, low = (each.last for each in signals)
         # A mean outside its ends is wrong by any amount; those of one measurement come together.
         if not low <= mean <= high:

@@ -2,7 +2,7 @@
 
 Layout, little-endian, no padding: version u8; block (events u8, first raw offset i64); course, prints,
 signals, relations, open episodes, each counted. Bounded by the configuration: a signal takes 236 bytes and 8 for each sample of the
-block at hand, a relation 44, an open episode 18, a device's fingerprints 772 at most.
+block at hand, a relation 52, an open episode 18, a device's fingerprints 772 at most.
 Bytes of version 1, which held the last values and episodes only, are read too.
 """
 
@@ -169,9 +169,7 @@ class TelemetryState:
             parts.append(_RELATION.pack(code, *known))
         parts.append(_COUNT.pack(len(self.episodes)))
         for (code, rule), episode in self.episodes.items():
-            parts.append(
-                _EPISODE.pack(code, rule, episode.first_offset, episode.samples, episode.calm)
-            )
+            parts.append(_EPISODE.pack(code, rule, episode.first_offset, episode.samples, episode.calm))
         return b"".join(parts)
 
     @classmethod

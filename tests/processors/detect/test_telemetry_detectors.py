@@ -224,7 +224,7 @@ def test_no_input_raises_or_outgrows_the_bound(samples: list[tuple[int, Readings
         DETECTORS.process([event(offset, each)], always(state))
     signals, relations = len(CONFIG.signals), len(CONFIG.relations)
     # Samples of a signal: 256 readings of an event may all be of one, 8 events long.
-    bound = 900 + signals * (240 + 8 * MAX_BUFFERED) + relations * 44 + (signals + 1) * RULES * 18
+    bound = 900 + signals * (240 + 8 * MAX_BUFFERED) + relations * 52 + (signals + 1) * RULES * 18
     assert len(DETECTORS.dump(state)) <= bound
     assert len(state.signals) <= signals
     assert all(len(each.samples) <= MAX_BUFFERED for each in state.signals.values())
