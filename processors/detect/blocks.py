@@ -11,6 +11,7 @@ Technometrics 1 (1959).
 import math
 from bisect import bisect
 from collections.abc import Sequence
+from itertools import pairwise
 from operator import sub
 from typing import NamedTuple
 
@@ -88,7 +89,9 @@ def interrupt(track: Track) -> None:
     track[_LAST_CHANGE] = -1.0
 
 
-def judge(track: Track, samples: list[float], limits: BlockLimits) -> Sequence[tuple[int, float]]:
+def judge(  # noqa: C901, PLR0912, PLR0915 - in one piece: calls would cost more than what they do
+    track: Track, samples: list[float], limits: BlockLimits
+) -> Sequence[tuple[int, float]]:
     """Take a block's samples (at least 3, finite); return the rules they break, with scores from 1.0."""
     # One unpacking of both costs less than reading them one by one: this is the hot half of the detectors.
     usual, unit, step, max_change, warm, slack, limit, ratio_twice, jitter, rare = limits
@@ -111,8 +114,7 @@ def judge(track: Track, samples: list[float], limits: BlockLimits) -> Sequence[t
         base, noise, scale = level, usual, unit
     memory = 1 / (blocks + 1) if blocks < _LEARNED else BASE_MEMORY
     # Level: drift and step.
-    if scale > unit:
-        unit = scale
+    unit = max(unit, scale)
     off = level - base
     if -CLIP * unit < off < CLIP * unit and not up and not down:
         base += memory * off
@@ -128,8 +130,7 @@ def judge(track: Track, samples: list[float], limits: BlockLimits) -> Sequence[t
         base += memory * unit * max(-CLIP, min(CLIP, off))
     if blocks < _RANGED:
         blocks += 1.0
-    if memory < MEMORY:
-        memory = MEMORY
+    memory = max(memory, MEMORY)
     moved = level - level3
     if step == 0.0:
         step = FAR * unit
@@ -141,8 +142,8 @@ def judge(track: Track, samples: list[float], limits: BlockLimits) -> Sequence[t
         broken.append((STEP, abs(moved) / step))
         base, up, down = level, 0.0, 0.0
     moved = abs(level - level1)
-    if moved == moved:  # not NaN: there is a level before
-        scale += memory * ((moved if moved < CLIP * unit else CLIP * unit) - scale)
+    if not math.isnan(moved):  # NaN: there is no level before
+        scale += memory * ((min(CLIP * unit, moved)) - scale)
     # Course: rate, noise, smoothness, grid. A flat block shows none of them; `stuck` judges it.
     largest = sizes[-1]
     if largest == 0.0:
@@ -154,8 +155,7 @@ def judge(track: Track, samples: list[float], limits: BlockLimits) -> Sequence[t
             broken.append((RATE, largest / max_change))
         change = sum(sizes)
         mean = change / len(sizes)
-        if noise > usual:
-            usual = noise
+        usual = max(usual, noise)
         if mean > ratio_twice * usual and blocks > warm:
             loud = min(_RANGED, loud + 1)
             if mean > rare.ratio_once * usual or loud > 1:
@@ -203,8 +203,8 @@ def judge(track: Track, samples: list[float], limits: BlockLimits) -> Sequence[t
 
 
 def _turn(samples: list[float]) -> float:
-    changes = list(map(sub, samples[1:], samples))
-    return sum(map(abs, map(sub, changes[1:], changes)))
+    changes: list[float] = list(map(sub, samples[1:], samples))
+    return math.fsum(abs(each - before) for before, each in pairwise(changes))
 
 
 def _has_stepped(moved: float, before: float, since: float, step: float) -> bool:

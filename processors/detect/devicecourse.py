@@ -32,8 +32,17 @@ class Course:
     """What is remembered of a device's times. Times in us of either clock; differences device - broker."""
 
     __slots__ = (
-        "append_ms", "below", "below_since_ms", "block_append_ms", "block_us", "blocks", "difference_us",
-        "interval_us", "off_rate", "top_us", "time_us",
+        "append_ms",
+        "below",
+        "below_since_ms",
+        "block_append_ms",
+        "block_us",
+        "blocks",
+        "difference_us",
+        "interval_us",
+        "off_rate",
+        "time_us",
+        "top_us",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -76,7 +85,7 @@ class Course:
         return what
 
     def block_end(self, events: int, limits: CourseLimits) -> tuple[str, float]:
-        """Look back on a block of events: return (clock's fault or empty, how many times as often it reports).
+        """Look back on a block: return (the clock's fault or empty, how many times as often it reports).
 
         The factor is 1.0 where the rate is as before or not known yet.
         """

@@ -49,7 +49,7 @@ class Verdict:
 
 
 def report(
-    scene: Scene, code: int, rule: int, episode: Episode, verdict: Verdict, extra: Mapping[str, str]
+    scene: Scene, code: int, rule: int, episode: Episode, verdict: Verdict, *, extra: Mapping[str, str]
 ) -> None:
     """Add a finding about an episode; `extra` are the limits that applied."""
     source = scene.verified.source
@@ -80,7 +80,7 @@ def report(
 
 
 def raise_or_update(
-    scene: Scene, code: int, rule: int, first_offset: int, score: float, limit: str = "", other: str = ""
+    scene: Scene, code: int, rule: int, first_offset: int, score: float, *, limit: str = "", other: str = ""
 ) -> None:
     """Open an episode of a rule that is told by `TELLINGS`, or count it on; `score` is 1.0 at the threshold.
 
@@ -100,7 +100,7 @@ def raise_or_update(
         status, severity = FindingStatus.UPDATED, _WORSE[told.opens_as]
         text += f"; seen {episode.samples} times now"
     score = max(1.0, math.floor(2 * min(score, MAX_SCORE)) / 2)
-    report(scene, code, rule, episode, Verdict(status, severity, score, text), _limit(limit))
+    report(scene, code, rule, episode, Verdict(status, severity, score, text), extra=_limit(limit))
 
 
 def close(scene: Scene, code: int, rule: int, extra: Mapping[str, str] | None = None) -> None:
@@ -109,7 +109,7 @@ def close(scene: Scene, code: int, rule: int, extra: Mapping[str, str] | None = 
     text = TELLINGS[rule].over.format(signal=label(code), other="the other signal")
     text += f", after {episode.samples} samples" if extra is not None else ""
     verdict = Verdict(FindingStatus.CLEARED, Severity.INFORMATIONAL, 0.0, text)
-    report(scene, code, rule, episode, verdict, extra or {})
+    report(scene, code, rule, episode, verdict, extra=extra or {})
 
 
 def is_power_of_ten(number: int) -> bool:

@@ -7,7 +7,7 @@ _WIDE = 8.0  # times the finest change: so wide that values are rounded once mor
 def judge_grid(
     finest: float, even: float, moves: float, grid: float, sizes: list[float]
 ) -> tuple[float, float, float, float]:
-    """Take a block's sizes of change, sorted; return finest change, samples and moves on the grid, and the grid.
+    """Take a block's sizes of change, sorted; return finest change, samples and moves on a grid, the grid.
 
     `finest` is the usual least change, 0.0 while it is not known; the caller comes only where the least of
     `sizes` is several times that.

@@ -50,7 +50,7 @@ def judge_relation(track: RelationTrack, levels: list[float], limits: RelationLi
     beyond = min(_RANGED, beyond + 1) if score > 1 else 0.0
     if 1 < score < _PLAIN and beyond < _TWICE:
         score = 1.0  # one sensor may be moved or pressed for some minutes: a state
-    unit = scale if scale > limits.spread else limits.spread
+    unit = max(limits.spread, scale)
     off = (level - base) / unit
     if off > FAR:
         off = FAR

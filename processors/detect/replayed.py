@@ -19,7 +19,7 @@ _LARGEST_SPACING = 2**30
 class Prints:
     """Fingerprints of earlier rows, oldest first, at least `spacing` rows apart."""
 
-    __slots__ = ("hits", "known", "kept", "rows", "since", "spacing")
+    __slots__ = ("hits", "kept", "known", "rows", "since", "spacing")
 
     def __init__(self) -> None:
         self.rows: list[int] = []
@@ -30,7 +30,7 @@ class Prints:
         self.hits = 0
 
     def meet(self, span_rows: float) -> int:
-        """Look at the window that ends now, and may keep it; return how many rows ago it was met before, about.
+        """Look at the window that ends now, and maybe keep it; return how many rows ago it was met, about.
 
         0 where it is new. `span_rows` is how many rows are to be remembered: about a day's.
         """

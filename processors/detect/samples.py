@@ -117,7 +117,14 @@ def _outside(scene: Scene, limits: SignalLimits, value: float, *, was_off: bool)
     text = f"{label(limits.code)} is outside {span}, where no true value lies"
     if status is FindingStatus.UPDATED:
         text += f", for {episode.samples} samples now"
-    report(scene, limits.code, BOUNDS, episode, Verdict(status, severity, score, text), _range(scene, limits))
+    report(
+        scene,
+        limits.code,
+        BOUNDS,
+        episode,
+        Verdict(status, severity, score, text),
+        extra=_range(scene, limits),
+    )
 
 
 def _inside(scene: Scene, limits: SignalLimits) -> None:
@@ -149,7 +156,7 @@ def _unchanged(scene: Scene, signal: SignalState, limits: SignalLimits, run: int
     text = f"{label(limits.code)} has not changed for {run} samples; normal are fewer than {stuck_after}"
     score = math.floor(10 * run / stuck_after) / 10
     verdict = Verdict(status, severity, score, text)
-    report(scene, limits.code, STUCK, episode, verdict, {"stuck_after": str(limits.stuck_after)})
+    report(scene, limits.code, STUCK, episode, verdict, extra={"stuck_after": str(limits.stuck_after)})
 
 
 def _in_another_unit(
@@ -176,11 +183,17 @@ def _in_another_unit(
     signal.unit_count = min(signal.unit_count + 1, 255)
     if signal.unit_count >= _UNIT_SAMPLES:
         raise_or_update(
-            scene, limits.code, UNIT, scene.verified.source.offset, 1.0, f"{name} for{unit_of(limits.code)}"
+            scene,
+            limits.code,
+            UNIT,
+            scene.verified.source.offset,
+            1.0,
+            limit=f"{name} for{unit_of(limits.code)}",
         )
 
 
 def is_in(name: str, value: float, level: float) -> bool:
+    """Whether a value is what `level` would be in another unit, about."""
     factor, offset = UNITS[name]
     distance = (value - offset) / factor - level
     return -_UNIT_TOLERANCE * abs(level) < distance < _UNIT_TOLERANCE * abs(level)

@@ -1,9 +1,9 @@
 """What the telemetry detectors remember of one device, and its bytes for the changelog.
 
 Layout, little-endian, no padding: version u8; block (events u8, first raw offset i64); course, prints,
-signals, relations, open episodes, each counted. Bounded by the configuration: a signal takes 236 bytes and 8 for each sample of the
-block at hand, a relation 52, an open episode 18, a device's fingerprints 772 at most.
-Bytes of version 1, which held the last values and episodes only, are read too.
+signals, relations, open episodes, each counted. Bounded by the configuration: a signal takes 236 bytes and
+8 for each sample of the block at hand, a relation 52, an open episode 18, a device's fingerprints 810 at
+most. Bytes of version 1, which held the last values and episodes only, are read too.
 """
 
 import math
