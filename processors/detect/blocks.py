@@ -11,7 +11,6 @@ Technometrics 1 (1959).
 import math
 from bisect import bisect
 from collections.abc import Sequence
-from itertools import pairwise
 from operator import sub
 from typing import NamedTuple
 
@@ -31,7 +30,7 @@ TINY = 1e-12
 _LEARNED = 48
 _SMOOTH_MEMORY = 0.75
 _EPOCH = 8
-_FEW_TURNS = 2.5
+_FEW_TURNS = 1.8
 _COARSE = 3.5
 _RANGED = 60000.0
 _SAME = 1e-9
@@ -164,7 +163,7 @@ def judge(  # noqa: C901, PLR0912, PLR0915 - in one piece: calls would cost more
             loud = 0.0
         noise += memory * ((mean if mean < 2 * usual or blocks < 3 else 2 * usual) - noise)
         width = ordered[-1] - ordered[0]
-        # Second differences matter only where few turns are: a path of white noise is 3 times its width long.
+        # Second differences matter only where turns are few: a path of white noise is 3 times its width long.
         turn = change if change > _FEW_TURNS * width else _turn(samples)
         smooth_change = smooth_change * _SMOOTH_MEMORY + change
         smooth_turn = smooth_turn * _SMOOTH_MEMORY + turn
@@ -204,7 +203,8 @@ def judge(  # noqa: C901, PLR0912, PLR0915 - in one piece: calls would cost more
 
 def _turn(samples: list[float]) -> float:
     changes: list[float] = list(map(sub, samples[1:], samples))
-    return math.fsum(abs(each - before) for before, each in pairwise(changes))
+    turn: float = sum(map(abs, map(sub, changes[1:], changes)))
+    return turn
 
 
 def _has_stepped(moved: float, before: float, since: float, step: float) -> bool:

@@ -98,6 +98,7 @@ def _readings(
 ) -> None:
     body = verified.event.body
     codes, values = body["codes"], body["values"]
+    offset = verified.source.offset
     layout = state.layout
     if layout is None or codes != layout.codes or len(values) != len(codes):
         layout = _lay_out(config, state, codes, values)
@@ -112,14 +113,16 @@ def _readings(
         signal = layout.signals[at]
         if signal is None or (signal.run == OFF and signal.off_low <= value <= signal.off_high):
             continue
-        scene = Scene(config, verified, state, findings)
         if not signal.open and signal.run > SATURATED and signal.floor < value < signal.roof:
-            _run(scene, layout, signal, at, value)
-        else:
-            look(scene, signal, config.signals[signal.code], value)
-            layout.settle(at)
+            if layout.floors[at] != math.inf and not layout.is_new:
+                signal.last, signal.first_offset = last, state.last_offset
+            if _goes_on(signal, value, offset):
+                layout.floors[at] = signal.floor if signal.run == 1 and layout.codes else math.inf
+                continue
+        look(Scene(config, verified, state, findings), signal, config.signals[signal.code], value)
+        layout.settle(at)
     layout.lasts, layout.is_new = values, False
-    state.last_offset = verified.source.offset
+    state.last_offset = offset
 
 
 def _times(
@@ -187,18 +190,14 @@ def _lay_out(
     return layout
 
 
-def _run(scene: Scene, layout: Layout, signal: SignalState, at: int, value: float) -> None:
-    """Take a sample inside its range that may go on with a run of unchanged ones, or end it."""
-    if layout.floors[at] != math.inf and not layout.is_new:
-        signal.last, signal.first_offset = layout.lasts[at], scene.state.last_offset
+def _goes_on(signal: SignalState, value: float, offset: int) -> bool:
+    """Take a sample inside its range that goes on with a run of unchanged ones, or ends it; not if too long."""
     if value != signal.last:
-        signal.last, signal.run, signal.first_offset = value, 1, scene.verified.source.offset
+        signal.last, signal.run, signal.first_offset = value, 1, offset
     elif signal.run + 1 < signal.stuck_after:
         signal.run += 1
     else:
-        look(scene, signal, scene.config.signals[signal.code], value)
-        layout.settle(at)
-        return
+        return False
     if len(signal.samples) < MAX_BUFFERED:
         signal.samples.append(value)
-    layout.settle(at)
+    return True
