@@ -191,7 +191,7 @@ def _lay_out(
 
 
 def _goes_on(signal: SignalState, value: float, offset: int) -> bool:
-    """Take a sample inside its range that goes on with a run of unchanged ones, or ends it; not if too long."""
+    """Take a sample inside its range that goes on with a run, or ends it; False where the run is too long."""
     if value != signal.last:
         signal.last, signal.run, signal.first_offset = value, 1, offset
     elif signal.run + 1 < signal.stuck_after:

@@ -83,7 +83,7 @@ def test_a_ward_and_a_device_override_field_by_field_and_have_digests_of_their_o
 
 
 def test_an_override_at_fault_is_refused_before_any_device_comes() -> None:
-    with pytest.raises(ConfigError, match="low 400.0 must be below"):
+    with pytest.raises(ConfigError, match=r"low 400\.0 must be below"):
         Overrides(wards={"icu": "[signal.147842]\nlow = 400.0"}).over(DetectConfig.default(), lambda _d: "")
     with pytest.raises(ConfigError, match="unknown fields"):
         Overrides(devices={"did:key:a": "[signal.147842]\nlo = 4.0"}).over(
