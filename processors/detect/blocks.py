@@ -196,7 +196,7 @@ def judge(  # noqa: C901, PLR0912, PLR0915 - in one piece: calls would cost more
         even, moves, grid, loud, epoch_n, epoch_low, epoch_high, epoch_change, epoch_fill,
         last_low, last_high, last_change, last_fill,
     )  # fmt: skip
-    if epoch_n == _EPOCH and _is_frozen(track, max(noise, limits.noise), jitter, rare):
+    if epoch_n == _EPOCH and _is_frozen(track, noise, jitter, rare):
         broken.append((JITTER, 1.0))
     return broken
 
@@ -224,7 +224,8 @@ def _is_frozen(track: Track, noise: float, moves: bool, limits: RareLimits) -> b
     """
     _, low, high, change, fill, last_low, last_high, last_change, last_fill = track[_EPOCH_N:]
     calm = change < limits.jitter_calm * _EPOCH * noise
-    found = calm and _is_white(low, high, change / _EPOCH, fill / _EPOCH, limits)
+    # Noise that is far below the usual says much by itself, so its levels may differ more.
+    found = calm and _is_white(low, high, 1.5 * change / _EPOCH, fill / _EPOCH, limits)
     if moves and not found and last_change >= 0.0:
         both, fills = (change + last_change) / (2 * _EPOCH), (fill + last_fill) / (2 * _EPOCH)
         found = _is_white(min(low, last_low), max(high, last_high), both, fills, limits)
@@ -232,5 +233,5 @@ def _is_frozen(track: Track, noise: float, moves: bool, limits: RareLimits) -> b
     return found
 
 
-def _is_white(low: float, high: float, change: float, fill: float, limits: RareLimits) -> bool:
-    return high - low < limits.jitter_range * change and fill > limits.jitter_fill
+def _is_white(low: float, high: float, room: float, fill: float, limits: RareLimits) -> bool:
+    return high - low < limits.jitter_range * room and fill > limits.jitter_fill
