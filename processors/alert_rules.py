@@ -88,6 +88,20 @@ FINDING_RULES = MappingProxyType(
     {
         "bounds": AlertRule("Reading outside the plausible range", _TELEMETRY, (_SPOOFED_REPORT,)),
         "stuck": AlertRule("Sensor value does not change", _TELEMETRY, (_SPOOFED_REPORT,)),
+        "rate_of_change": AlertRule("Reading changed impossibly fast", _TELEMETRY, (_SPOOFED_REPORT,)),
+        "unit_confusion": AlertRule("Reading is in another unit", _TELEMETRY),
+        "step": AlertRule("Reading moved to another level at once", _TELEMETRY, (_SPOOFED_REPORT,)),
+        "drift": AlertRule("Reading drifts away from its level", _TELEMETRY, (_SPOOFED_REPORT,)),
+        "noise_burst": AlertRule("Reading is unusually noisy", _TELEMETRY),
+        "quantised": AlertRule("Reading takes coarse values only", _TELEMETRY, (_SPOOFED_REPORT,)),
+        "interpolation": AlertRule("Reading follows straight lines", _TELEMETRY, (_SPOOFED_REPORT,)),
+        "frozen_jitter": AlertRule(
+            "Reading only jitters around a frozen value", _TELEMETRY, (_SPOOFED_REPORT,)
+        ),
+        "plausibility": AlertRule("Readings contradict each other", _TELEMETRY, (_SPOOFED_REPORT,)),
+        "clock": AlertRule("Device clock jumped or stands", _TELEMETRY),
+        "reporting_rate": AlertRule("Device reports at another rate", _TELEMETRY),
+        "replay": AlertRule("Old readings under fresh signatures", _TELEMETRY, (_SPOOFED_REPORT,)),
         "silence": AlertRule("Device fell silent", _TELEMETRY, (_BLOCKED_REPORT,)),
         "sequence_gap": AlertRule("Events of a device are missing", _INTEGRITY, (_BLOCKED_REPORT,)),
         "equivocation": AlertRule(
@@ -121,9 +135,7 @@ FINDING_RULES = MappingProxyType(
         "witness_quorum_missed": AlertRule("Too few witnesses have cosigned", _LOG),
     }
 )
-LASTING_RULES = frozenset({"bounds", "stuck", "silence"}) | frozenset(
-    name for name, rule in FINDING_RULES.items() if rule.types == _LOG
-)
+LASTING_RULES = frozenset(name for name, rule in FINDING_RULES.items() if rule.types in (_TELEMETRY, _LOG))
 """What these find is a state: it goes on until it is cleared. The others tell of something that happened."""
 DEVICE_WIDE_ACCESS = AlertRule("Repeated failed access under many names", _ACCESS, (_SPRAYING,))
 """`repeated_failed_access` of scope `device`."""

@@ -3,6 +3,7 @@
 from processors.detect.access import AccessDetectors, AccessState
 from processors.detect.config import DetectConfig
 from processors.detect.errors import DetectError
+from processors.detect.overrides import Overrides
 from processors.detect.silence import SilenceRule
 from processors.detect.telemetry import TelemetryDetectors
 from processors.detect.telemetry_state import TelemetryState
@@ -12,6 +13,7 @@ __all__ = [
     "AccessState",
     "DetectConfig",
     "DetectError",
+    "Overrides",
     "SilenceRule",
     "TelemetryDetectors",
     "TelemetryState",

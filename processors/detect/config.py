@@ -1,33 +1,36 @@
-"""What the detectors hold for normal: one TOML file, by MDC code, cited by its SHA-256 in every finding.
+"""What the detectors hold for normal: one TOML file, by MDC code, cited by its digest in every finding.
 
 `defaults.toml` ships with the package and says where its numbers come from.
 """
 
 import hashlib
+import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
+from processors.detect.devicecourse import CourseLimits
 from processors.detect.errors import ConfigError
-from processors.detect.tables import count_of, number_of, seconds_of, table_of
+from processors.detect.limits import SignalLimits, read_signal
+from processors.detect.relations import RelationLimits
+from processors.detect.tables import (
+    Table,
+    count_of,
+    known_fields,
+    number_of,
+    positive_of,
+    seconds_of,
+    table_of,
+)
 
 _MAX_SIGNALS = 512
+_MAX_RELATIONS = 64
 _MAX_ACCESS_LIMIT = 64
-_MAX_STUCK_AFTER = 1_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class SignalLimits:
-    """Limits of one signal, in its unit; `off` is an inclusive range, `None` parts are not judged."""
-
-    code: int
-    low: float
-    high: float
-    off: tuple[float, float] | None
-    ceiling: float | None
-    stuck_after: int | None
+_KINDS = {"equal": 2, "mean": 3}
+# A difference is steadier than a signal, so it needs less slack: drifts of it show earlier.
+_RELATION_SLACK, _RELATION_LIMIT = 3.0, 14.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +44,19 @@ class FailedAccessLimits:
 
 @dataclass(frozen=True, slots=True)
 class DetectConfig:
-    """One parsed configuration and the digest of the text that it was parsed from."""
+    """One effective configuration and its digest."""
 
     signals: Mapping[int, SignalLimits]
+    relations: tuple[RelationLimits, ...]
+    course: CourseLimits
+    replay_window_s: float
     clear_after: int
     failed_access: FailedAccessLimits
     digest: str
-    """`sha256:` and the hex digest of the file, as `sha256sum` prints it."""
+    """`sha256:` and the hex digest of the file, as `sha256sum` prints it. With overrides: of the merged
+    tables as JSON, keys sorted, no spaces."""
+    tables: Mapping[str, Any]
+    """The tables that it was read from."""
 
     @classmethod
     def default(cls) -> "DetectConfig":
@@ -59,59 +68,101 @@ class DetectConfig:
     @classmethod
     def parse(cls, text: str) -> "DetectConfig":
         """Read a configuration; raises ConfigError naming the table and field at fault."""
-        try:
-            tables = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            message = f"the configuration is not TOML: {error}"
-            raise ConfigError(message) from error
+        return cls._read(read_toml(text), "sha256:" + hashlib.sha256(text.encode()).hexdigest())
+
+    def with_overrides(self, overrides: Table) -> "DetectConfig":
+        """Return the configuration with fields of `overrides` in place of its own; raises ConfigError."""
+        merged = _merged(self.tables, overrides)
+        text = json.dumps(merged, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return self._read(merged, "sha256:" + hashlib.sha256(text.encode()).hexdigest())
+
+    @classmethod
+    def _read(cls, tables: Table, digest: str) -> "DetectConfig":
         signals = table_of(tables, "signal")
         if len(signals) > _MAX_SIGNALS:
             message = f"[signal] has {len(signals)} codes, allowed are {_MAX_SIGNALS}"
             raise ConfigError(message)
-        limits = [_signal(code, table) for code, table in signals.items()]
+        blocks = table_of(tables, "blocks")
+        limits = [read_signal(code, table_of(signals, code), blocks) for code in signals]
+        known_codes = {each.code for each in limits}
+        relations = table_of(tables, "relation")
+        if len(relations) > _MAX_RELATIONS:
+            message = f"[relation] has {len(relations)} entries, allowed are {_MAX_RELATIONS}"
+            raise ConfigError(message)
         failed = table_of(table_of(tables, "access"), "repeated_failed_access")
         where = "access.repeated_failed_access"
+        warm_blocks = count_of(blocks, "blocks", "warm_blocks", 10_000)
         return cls(
             signals={each.code: each for each in limits},
+            relations=tuple(
+                _relation(name, table_of(relations, name), known_codes, warm_blocks) for name in relations
+            ),
+            course=_course(tables),
+            replay_window_s=seconds_of(table_of(tables, "replay"), "replay", "window_h") * 3600,
             clear_after=count_of(table_of(tables, "telemetry"), "telemetry", "clear_after", 255),
             failed_access=FailedAccessLimits(
                 count_of(failed, where, "subject_limit", _MAX_ACCESS_LIMIT),
                 count_of(failed, where, "device_limit", _MAX_ACCESS_LIMIT),
                 seconds_of(failed, where, "window_s"),
             ),
-            digest="sha256:" + hashlib.sha256(text.encode()).hexdigest(),
+            digest=digest,
+            tables=tables,
         )
 
 
-def _signal(code: str, table: Mapping[str, Any]) -> SignalLimits:
-    where = f"signal.{code}"
-    if not code.isascii() or not code.isdigit() or not 0 < int(code) < 2**31:
-        message = f"[{where}] is not an MDC code from 1 to 2^31 - 1"
+def read_toml(text: str) -> dict[str, Any]:
+    """Read TOML tables; raises ConfigError for what is none."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        message = f"the configuration is not TOML: {error}"
+        raise ConfigError(message) from error
+
+
+def _merged(base: Table, over: Table) -> dict[str, Any]:
+    merged = dict(base)
+    for name, value in over.items():
+        under = merged.get(name)
+        merged[name] = _merged(under, value) if isinstance(under, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _course(tables: Table) -> CourseLimits:
+    clock, reporting = table_of(tables, "clock"), table_of(tables, "reporting")
+
+    def us(name: str) -> int:
+        return round(seconds_of(clock, "clock", name) * 1_000_000)
+
+    ratio = number_of(reporting, "reporting", "ratio")
+    if ratio <= 1:
+        message = f"[reporting] ratio must be above 1, is {ratio}"
         raise ConfigError(message)
-    unknown = set(table) - {"low", "high", "off", "ceiling", "stuck_after"}
-    if unknown:
-        message = f"[{where}] has unknown fields {sorted(unknown)}"
-        raise ConfigError(message)
-    low, high = number_of(table, where, "low"), number_of(table, where, "high")
-    if not low < high:
-        message = f"[{where}] low {low} must be below high {high}"
-        raise ConfigError(message)
-    return SignalLimits(
-        int(code),
-        low,
-        high,
-        _range(table["off"], where) if "off" in table else None,
-        number_of(table, where, "ceiling") if "ceiling" in table else None,
-        count_of(table, where, "stuck_after", _MAX_STUCK_AFTER) if "stuck_after" in table else None,
+    return CourseLimits(
+        us("ahead_s"),
+        us("behind_s"),
+        us("steady_s"),
+        us("back_s"),
+        ratio,
+        count_of(reporting, "reporting", "blocks", 60),
     )
 
 
-def _range(found: object, where: str) -> tuple[float, float]:
-    if not isinstance(found, list) or len(found) != 2:
-        message = f"[{where}] off must be two numbers, is {found!r}"
+def _relation(name: str, table: Table, known: set[int], warm_blocks: int) -> RelationLimits:
+    where = f"relation.{name}"
+    known_fields(table, where, {"kind", "codes", "tolerance", "spread"})
+    kind, codes = table.get("kind"), table.get("codes")
+    if kind not in _KINDS:
+        message = f"[{where}] kind must be one of {', '.join(_KINDS)}, is {kind!r}"
         raise ConfigError(message)
-    first, last = (number_of({"off": each}, where, "off") for each in found)
-    if first > last:
-        message = f"[{where}] off must not fall, is {found!r}"
+    if not isinstance(codes, list) or len(codes) != _KINDS[kind] or not known.issuperset(codes):
+        message = f"[{where}] codes must be {_KINDS[kind]} codes that have a [signal], is {codes!r}"
         raise ConfigError(message)
-    return first, last
+    return RelationLimits(
+        tuple(codes),
+        kind,
+        positive_of(table, where, "tolerance"),
+        positive_of(table, where, "spread"),
+        _RELATION_SLACK,
+        _RELATION_LIMIT,
+        warm_blocks,
+    )

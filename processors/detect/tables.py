@@ -52,3 +52,42 @@ def names_of(table: Table, where: str, name: str) -> frozenset[str]:
         message = f"[{where}] {name} must be a list of texts, is {found!r}"
         raise ConfigError(message)
     return frozenset(found)
+
+
+def positive_of(table: Table, where: str, name: str) -> float:
+    """Return a finite number above 0; raises ConfigError for anything else."""
+    found = number_of(table, where, name)
+    if found <= 0:
+        message = f"[{where}] {name} must be above 0, is {found}"
+        raise ConfigError(message)
+    return found
+
+
+def flag_of(table: Table, where: str, name: str, *, default: bool) -> bool:
+    """Return true or false, `default` where the field is missing; raises ConfigError for anything else."""
+    found = table.get(name, default)
+    if not isinstance(found, bool):
+        message = f"[{where}] {name} must be true or false, is {found!r}"
+        raise ConfigError(message)
+    return found
+
+
+def range_of(table: Table, where: str, name: str) -> tuple[float, float]:
+    """Return two finite numbers that do not fall; raises ConfigError for anything else."""
+    found = table.get(name)
+    if not isinstance(found, list) or len(found) != 2:
+        message = f"[{where}] {name} must be two numbers, is {found!r}"
+        raise ConfigError(message)
+    first, last = (number_of({name: each}, where, name) for each in found)
+    if first > last:
+        message = f"[{where}] {name} must not fall, is {found!r}"
+        raise ConfigError(message)
+    return first, last
+
+
+def known_fields(table: Table, where: str, names: set[str]) -> None:
+    """Refuse fields that nobody reads: a misspelt one would be a limit that does not hold."""
+    unknown = set(table) - names
+    if unknown:
+        message = f"[{where}] has unknown fields {sorted(unknown)}"
+        raise ConfigError(message)

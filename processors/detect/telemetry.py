@@ -1,73 +1,48 @@
-"""Detectors over readings: values that no patient shows, and sensors that are stuck.
+"""Detectors over readings: what cannot be true, what cannot be measured, and what was there before.
 
-A lasting cause is one finding: opened, updated at ten times its length, at a hundred times and so on,
-and cleared. The hot path compares and counts, nothing more, so that a vectorised version can equal it
-bit for bit. Findings are kept for good, so no measured value stands in them: the evidence names the
-record that holds it, and the score is rounded until it says no more than "how far outside".
+A sample that is plainly normal costs a few comparisons; what it looks like together with others is judged
+once a block of eight events (`deviceblocks.py`). A lasting cause is one finding: opened, updated at powers
+of ten, cleared. Findings are kept for good, so no measured value stands in them: the evidence names the
+record that holds it, and scores are rounded until they say no more than "how far".
 """
 
 import math
+import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from zlib import crc32
 
-from processors.detect.config import DetectConfig, SignalLimits
+from processors.detect.blocks import BLOCK
+from processors.detect.config import DetectConfig
+from processors.detect.deviceblocks import ENDED_BY_SAMPLES, end_block
+from processors.detect.findings import Scene, raise_or_update
+from processors.detect.replayed import ROWS, is_sampled
+from processors.detect.rules import CLOCK, DEVICE, REPLAY
+from processors.detect.samples import bind, look
 from processors.detect.telemetry_state import (
-    BOUNDS,
-    FIRST,
-    LAST,
-    MAX_RUN,
-    MAX_SAMPLES,
+    MAX_BUFFERED,
     OFF,
-    RUN,
     SATURATED,
-    STUCK,
-    Episode,
+    Layout,
+    SignalState,
     TelemetryState,
 )
 from processors.model import VerifiedEvent
-from schemas.mdc import BY_CODE, label
-from schemas.records import EvidenceRef, Finding, FindingStatus, Severity
+from schemas.events import MAX_READINGS
+from schemas.records import Finding
 
-_NEVER = 2**63
-_MAX_SCORE = 100.0
-_RULE_NAMES = {BOUNDS: "bounds", STUCK: "stuck"}
-_RULE_TITLES = {BOUNDS: "out of range", STUCK: "stuck"}
-
-
-@dataclass(frozen=True, slots=True)
-class _Sample:
-    """Where a judgement happens: the event, the signal's limits, and the device's state."""
-
-    verified: VerifiedEvent
-    limits: SignalLimits
-    state: TelemetryState
-    findings: list[Finding]
-
-
-@dataclass(frozen=True, slots=True)
-class _Verdict:
-    status: FindingStatus
-    severity: Severity
-    score: float
-    explanation: str
+_DEFAULT_INTERVAL_US = 60e6
+_ROW = [struct.Struct(f"<{count}d") for count in range(MAX_READINGS + 1)]
 
 
 class TelemetryDetectors:
-    """Bounds and stuck values, per device and signal. Holds no state: that is the caller's, by device."""
+    """All rules over readings of one device. Holds no state: that is the caller's, by device.
 
-    def __init__(self, config: DetectConfig) -> None:
-        self._config = config
-        # Tuples unpack faster than attributes read; absent limits become ones that nothing reaches.
-        self._rules = {
-            code: (
-                limits.low,
-                limits.high,
-                *(limits.off or (math.inf, -math.inf)),
-                math.inf if limits.ceiling is None else limits.ceiling,
-                limits.stuck_after or _NEVER,
-            )
-            for code, limits in config.signals.items()
-        }
+    `config_of` gives a device's own configuration where wards or devices have one; it must give the same
+    for the same device as long as the detectors live. Without it `config` holds for all.
+    """
+
+    def __init__(self, config: DetectConfig, config_of: Callable[[str], DetectConfig] | None = None) -> None:
+        self._config, self._config_of = config, config_of
 
     def new(self) -> TelemetryState:
         """Return the state of a device not seen before."""
@@ -86,147 +61,143 @@ class TelemetryDetectors:
     ) -> list[Finding]:
         """Judge accepted telemetry in its order, updating states; return findings in that order."""
         findings: list[Finding] = []
+        config, config_of = self._config, self._config_of
         for verified in events:
-            self._readings(verified, state_of(verified.event.device_id), findings)
+            device_id = verified.event.device_id
+            if config_of is not None:
+                config = config_of(device_id)
+            _take(config, verified, state_of(device_id), findings)
         return findings
 
-    def _readings(self, verified: VerifiedEvent, state: TelemetryState, findings: list[Finding]) -> None:
-        rules = self._rules
-        slots, cells, episodes = state.slots, state.cells, state.episodes
-        body = verified.event.body
-        for code, value in zip(body["codes"], body["values"], strict=False):
-            rule = rules.get(code)
-            if rule is None:
+
+def _take(
+    config: DetectConfig, verified: VerifiedEvent, state: TelemetryState, findings: list[Finding]
+) -> None:
+    if state.bound_to is not config:
+        _bind(config, state)
+    _readings(config, verified, state, findings)
+    _times(config, verified, state, findings)
+    values = verified.event.body["values"]
+    row = crc32(_ROW[len(values)].pack(*values) if len(values) <= MAX_READINGS else repr(values).encode())
+    prints = state.prints
+    prints.rows.append(row)
+    if len(prints.rows) > ROWS:
+        del prints.rows[0]
+    prints.since += 1
+    if is_sampled(row):
+        _compare(config, verified, state, findings)
+    if state.events == 0:
+        state.first_offset = verified.source.offset
+    state.events += 1
+    if state.events == BLOCK:
+        end_block(Scene(config, verified, state, findings))
+
+
+def _readings(
+    config: DetectConfig, verified: VerifiedEvent, state: TelemetryState, findings: list[Finding]
+) -> None:
+    body = verified.event.body
+    codes, values = body["codes"], body["values"]
+    offset = verified.source.offset
+    layout = state.layout
+    if layout is None or codes != layout.codes or len(values) != len(codes):
+        layout = _lay_out(config, state, codes, values)
+    at = -1
+    for value, last, floor, roof, samples in zip(
+        values, layout.lasts, layout.floors, layout.roofs, layout.samples, strict=False
+    ):
+        at += 1
+        if floor < value < roof and value != last:
+            samples.append(value)
+            continue
+        signal = layout.signals[at]
+        if signal is None or (signal.run == OFF and signal.off_low <= value <= signal.off_high):
+            continue
+        if not signal.open and signal.run > SATURATED and signal.floor < value < signal.roof:
+            if layout.floors[at] != math.inf and not layout.is_new:
+                signal.last, signal.first_offset = last, state.last_offset
+            if _goes_on(signal, value, offset):
+                layout.floors[at] = signal.floor if signal.run == 1 and layout.codes else math.inf
                 continue
-            low, high, off_low, off_high, ceiling, stuck_after = rule
-            at = slots.get(code)
-            if at is None:
-                at = state.add(code)
-            run = cells[at + RUN]
-            if value == cells[at + LAST] and run > SATURATED:
-                cells[at + RUN] = run_now = int(run) + 1 if run < MAX_RUN else MAX_RUN
-                if run_now >= stuck_after:
-                    self._unchanged(self._sample(verified, code, state, findings), run_now)
-            else:
-                if episodes and (code, STUCK) in episodes:
-                    self._close(self._sample(verified, code, state, findings), STUCK)
-                if off_low <= value <= off_high:
-                    cells[at + LAST] = 0.0
-                    cells[at + RUN] = OFF
-                    continue
-                if value >= ceiling:
-                    cells[at + RUN] = SATURATED
-                else:
-                    cells[at + LAST] = value
-                    cells[at + RUN] = 1
-                    cells[at + FIRST] = verified.source.offset
-            if not low <= value <= high:
-                self._outside(self._sample(verified, code, state, findings), value, was_off=run == OFF)
-            elif episodes and (code, BOUNDS) in episodes:
-                self._inside(self._sample(verified, code, state, findings))
-
-    def _sample(
-        self, verified: VerifiedEvent, code: int, state: TelemetryState, findings: list[Finding]
-    ) -> _Sample:
-        return _Sample(verified, self._config.signals[code], state, findings)
-
-    def _outside(self, sample: _Sample, value: float, *, was_off: bool) -> None:
-        limits = sample.limits
-        episode = sample.state.episodes.get((limits.code, BOUNDS))
-        offset = sample.verified.source.offset
-        if episode is None:
-            # The first sample after "off" may average both states, so it may lie between them.
-            if was_off and limits.off and limits.off[0] <= value < limits.low:
-                return
-            episode = sample.state.episodes[limits.code, BOUNDS] = Episode(offset, 1)
-            status, severity = FindingStatus.OPENED, Severity.MEDIUM
-        else:
-            episode.samples = min(episode.samples + 1, MAX_SAMPLES)
-            episode.calm = 0
-            if not _is_power_of_ten(episode.samples):
-                return
-            status, severity = FindingStatus.UPDATED, Severity.HIGH
-        distance = (value - limits.high) if value > limits.high else (limits.low - value)
-        # min() first: it turns an infinite distance, or none at all (NaN), into a number.
-        score = 1.0 + math.floor(min(_MAX_SCORE - 1.0, distance / (limits.high - limits.low)))
-        span = f"{limits.low:g} to {limits.high:g}{_unit(limits.code)}"
-        text = f"{label(limits.code)} is outside {span}, where no true value lies"
-        if status is FindingStatus.UPDATED:
-            text += f", for {episode.samples} samples now"
-        _report(self._config, sample, BOUNDS, episode, _Verdict(status, severity, score, text))
-
-    def _inside(self, sample: _Sample) -> None:
-        episode = sample.state.episodes[sample.limits.code, BOUNDS]
-        episode.calm += 1
-        if episode.calm >= self._config.clear_after:
-            self._close(sample, BOUNDS)
-
-    def _unchanged(self, sample: _Sample, run: int) -> None:
-        limits = sample.limits
-        stuck_after = limits.stuck_after or _NEVER
-        at = sample.state.slots[limits.code]
-        episode = sample.state.episodes.get((limits.code, STUCK))
-        if episode is None:
-            first_offset = int(sample.state.cells[at + FIRST])
-            episode = sample.state.episodes[limits.code, STUCK] = Episode(first_offset, run)
-            status, severity = FindingStatus.OPENED, Severity.LOW
-        else:
-            episode.samples = run
-            if run % stuck_after or not _is_power_of_ten(run // stuck_after):
-                return
-            status, severity = FindingStatus.UPDATED, Severity.MEDIUM
-        text = f"{label(limits.code)} has not changed for {run} samples; normal are fewer than {stuck_after}"
-        score = math.floor(10 * run / stuck_after) / 10
-        _report(self._config, sample, STUCK, episode, _Verdict(status, severity, score, text))
-
-    def _close(self, sample: _Sample, rule: int) -> None:
-        episode = sample.state.episodes.pop((sample.limits.code, rule))
-        text = (
-            f"{label(sample.limits.code)} is no longer {_RULE_TITLES[rule]}, after {episode.samples} samples"
-        )
-        verdict = _Verdict(FindingStatus.CLEARED, Severity.INFORMATIONAL, 0.0, text)
-        _report(self._config, sample, rule, episode, verdict)
+        look(Scene(config, verified, state, findings), signal, config.signals[signal.code], value)
+        layout.settle(at)
+    layout.lasts, layout.is_new = values, False
+    state.last_offset = offset
 
 
-def _report(config: DetectConfig, sample: _Sample, rule: int, episode: Episode, verdict: _Verdict) -> None:
-    source, limits = sample.verified.source, sample.limits
-    evidence = [source.reference(sample.verified.digest)]
-    if episode.first_offset != source.offset:
-        evidence.insert(0, EvidenceRef(source.topic, source.partition, episode.first_offset))
-    parameters = {
-        "code": str(limits.code),
-        "signal": label(limits.code),
-        "samples": str(episode.samples),
-        "config": config.digest,
+def _times(
+    config: DetectConfig, verified: VerifiedEvent, state: TelemetryState, findings: list[Finding]
+) -> None:
+    course, limits = state.course, config.course
+    time_us, append_ms = verified.event.time_us, verified.source.append_ms
+    if not state.begun:
+        state.begun = True
+        course.begin(time_us, append_ms)
+    lead_us = time_us - append_ms * 1000
+    if time_us < course.time_us or not course.top_us - limits.behind_us <= lead_us <= course.top_us:
+        fault = course.irregular(time_us, append_ms, limits)
+        if fault:
+            scene = Scene(config, verified, state, findings)
+            raise_or_update(scene, DEVICE, CLOCK, verified.source.offset, 1.0, other=fault)
+    elif course.below:
+        course.below = 0
+    course.time_us, course.append_ms = time_us, append_ms
+
+
+def _compare(
+    config: DetectConfig, verified: VerifiedEvent, state: TelemetryState, findings: list[Finding]
+) -> None:
+    interval_us = state.course.interval_us or _DEFAULT_INTERVAL_US
+    ago = state.prints.meet(config.replay_window_s * 1e6 / interval_us)
+    if ago:
+        scene = Scene(config, verified, state, findings)
+        raise_or_update(scene, DEVICE, REPLAY, verified.source.offset, 1.0, other=f"about {ago} reports")
+
+
+def _bind(config: DetectConfig, state: TelemetryState) -> None:
+    """Give the signals the limits of a configuration; what it does not know is forgotten."""
+    known = config.signals
+    state.signals = {code: each for code, each in state.signals.items() if code in known}
+    state.episodes = {
+        key: each for key, each in state.episodes.items() if key[0] == DEVICE or key[0] in known
     }
-    if rule == BOUNDS:
-        parameters |= {
-            "low": f"{limits.low:g}",
-            "high": f"{limits.high:g}",
-            "clear_after": str(config.clear_after),
-        }
+    for code, signal in state.signals.items():
+        bind(signal, known[code], sum((code, rule) in state.episodes for rule in ENDED_BY_SAMPLES))
+    if state.layout is not None:
+        state.layout.write_back(state.last_offset)
+    state.layout, state.bound_to = None, config
+
+
+def _lay_out(
+    config: DetectConfig, state: TelemetryState, codes: Sequence[int], values: Sequence[float]
+) -> Layout:
+    """List the signals of an event's codes; None for a code that is not configured."""
+    if state.layout is not None:
+        state.layout.write_back(state.last_offset)
+    signals: list[SignalState | None] = []
+    for code in codes:
+        signal = state.signals.get(code)
+        if signal is None and code in config.signals:
+            signal = state.signals[code] = SignalState(code)
+            bind(signal, config.signals[code], 0)
+        signals.append(signal)
+    layout = Layout(codes, signals)
+    if len(set(codes)) < len(codes) or len(values) != len(codes):
+        # A code that comes twice is looked at sample by sample: the second one's last is the first.
+        layout.floors = [math.inf] * len(codes)
+        layout.codes = ()
+    state.layout = layout
+    return layout
+
+
+def _goes_on(signal: SignalState, value: float, offset: int) -> bool:
+    """Take a sample inside its range that goes on with a run, or ends it; False where the run is too long."""
+    if value != signal.last:
+        signal.last, signal.run, signal.first_offset = value, 1, offset
+    elif signal.run + 1 < signal.stuck_after:
+        signal.run += 1
     else:
-        parameters["stuck_after"] = str(limits.stuck_after)
-    sample.findings.append(
-        Finding(
-            rule=_RULE_NAMES[rule],
-            severity=verdict.severity,
-            device_id=sample.verified.event.device_id,
-            time_us=source.append_us,
-            explanation=verdict.explanation,
-            evidence=tuple(evidence),
-            score=verdict.score,
-            status=verdict.status,
-            parameters=parameters,
-            cause=f"{limits.code} from {source.topic}/{source.partition}/{episode.first_offset}",
-        )
-    )
-
-
-def _unit(code: int) -> str:
-    signal = BY_CODE.get(code)
-    return f" {signal.unit}" if signal else ""
-
-
-def _is_power_of_ten(number: int) -> bool:
-    return number >= 10 and str(number).rstrip("0") == "1"
+        return False
+    if len(signal.samples) < MAX_BUFFERED:
+        signal.samples.append(value)
+    return True

@@ -29,6 +29,7 @@ from pipeline.settings import Settings
 from pipeline.shard import store_of
 from pipeline.trust import init_local
 from processors.detect import DetectConfig, TelemetryDetectors
+from processors.detect.telemetry_state import SignalState
 from processors.state import REMEMBERED, DeviceState
 from schemas.partition import partition_of
 from tests.kit.deployment import Deployment, Device
@@ -125,7 +126,7 @@ def state_values(count: int) -> Iterator[tuple[bytes, bytes]]:
     detectors = TelemetryDetectors(DetectConfig.default())
     warm = detectors.new()
     for code in CODES:
-        warm.add(code)
+        warm.signals[code] = SignalState(code)
     dumped = detectors.dump(warm)
     chance = random.Random(1)
     for number in range(count):

@@ -11,6 +11,7 @@ from pipeline import devices
 from pipeline.devices import PartitionStates
 from pipeline.statestore import ChangelogPosition, Partition, StateStore
 from processors.detect import DetectConfig, TelemetryDetectors
+from processors.detect.telemetry_state import SignalState
 from processors.judge import NoDetectors
 from processors.state import DeviceState
 
@@ -170,7 +171,7 @@ def test_deadlines_after_a_restart_are_those_of_devices_that_owe_a_word(store: S
 def test_detectors_states_travel_with_the_device(store: StateStore) -> None:
     detectors = TelemetryDetectors(DetectConfig.default())
     states = PartitionStates(A, store, detectors)
-    states.detectors_of("did:web:a").add(147842)
+    states.detectors_of("did:web:a").signals[147842] = SignalState(147842)
     states.touch("did:web:a", states.state_of("did:web:a"))
     expected = detectors.dump(states.detectors_of("did:web:a"))
     commit(states, store)

@@ -5,11 +5,12 @@ from importlib import resources
 
 import pytest
 
-from processors.detect import DetectConfig
+from processors.detect import DetectConfig, Overrides
 from processors.detect.errors import ConfigError
-from schemas.mdc import SIGNALS
+from schemas.mdc import BY_NAME, SIGNALS
 
 TEXT = resources.files("processors.detect").joinpath("defaults.toml").read_text(encoding="utf-8")
+HR = BY_NAME["hr"].code
 
 
 def test_the_defaults_cover_every_signal_and_cite_their_file() -> None:
@@ -41,6 +42,14 @@ def test_another_text_has_another_digest() -> None:
         ("stuck_after = 12", "stuck_after = 1.5", "stuck_after must be a whole number"),
         ("stuck_after = 12", "stuck_aftr = 12", r"unknown fields \['stuck_aftr'\]"),
         ("[signal.147842]", "[signal.HR]", "not an MDC code"),
+        ("warm_blocks = 4", "warm_blocks = 0", r"\[blocks\] warm_blocks"),
+        ("drift_slack = 4.0", "drift_slack = -1.0", r"\[blocks\] drift_slack must be above 0"),
+        ("jitter = true", "jitter = 1", "jitter must be true or false"),
+        ('units = ["kPa"]', 'units = ["psi"]', "units must be a list of kPa, mmHg"),
+        ("ratio = 1.6", "ratio = 1.0", r"\[reporting\] ratio must be above 1"),
+        ('kind = "equal"', 'kind = "same"', r"\[relation.pulse\] kind must be one of equal, mean"),
+        ("codes = [149514, 147842]", "codes = [149514, 5]", "codes must be 2 codes that have a"),
+        ("ahead_s = 10.0", "ahead_s = 0.0", "ahead_s must be above 0"),
         ("subject_limit = 5", "subject_limit = 65", "1 to 64"),
         ("window_s = 300.0", "window_s = 0.0", "window_s must be above 0"),
     ],
@@ -55,3 +64,28 @@ def test_too_many_signals_are_refused() -> None:
     many = "\n".join(f"[signal.{code}]\nlow = 1\nhigh = 2" for code in range(1, 514))
     with pytest.raises(ConfigError, match="513 codes"):
         DetectConfig.parse(many)
+
+
+def test_a_ward_and_a_device_override_field_by_field_and_have_digests_of_their_own() -> None:
+    base = DetectConfig.default()
+    overrides = Overrides(
+        wards={"nursery": "[signal.147842]\nhigh = 320.0\nstuck_after = 30"},
+        devices={"did:key:a": "[signal.147842]\nstuck_after = 90"},
+    )
+    config_of = overrides.over(base, {"did:key:a": "nursery", "did:key:b": "nursery"}.get)  # type: ignore[arg-type]
+    a, b, other = config_of("did:key:a"), config_of("did:key:b"), config_of("did:key:c")
+    assert other is base
+    assert config_of("did:key:a") is a
+    assert (a.signals[HR].high, a.signals[HR].stuck_after, a.signals[HR].low) == (320.0, 90, 15.0)
+    assert (b.signals[HR].high, b.signals[HR].stuck_after) == (320.0, 30)
+    assert len({a.digest, b.digest, base.digest}) == 3
+    assert overrides.over(base, lambda _device: "nursery")("did:key:a").digest == a.digest
+
+
+def test_an_override_at_fault_is_refused_before_any_device_comes() -> None:
+    with pytest.raises(ConfigError, match=r"low 400\.0 must be below"):
+        Overrides(wards={"icu": "[signal.147842]\nlow = 400.0"}).over(DetectConfig.default(), lambda _d: "")
+    with pytest.raises(ConfigError, match="unknown fields"):
+        Overrides(devices={"did:key:a": "[signal.147842]\nlo = 4.0"}).over(
+            DetectConfig.default(), lambda _d: ""
+        )

@@ -3,6 +3,7 @@
 import math
 import struct
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -10,6 +11,8 @@ from hypothesis import strategies as st
 
 from loadtests.vitals import rows
 from processors.detect import DetectConfig, DetectError, TelemetryDetectors, TelemetryState
+from processors.detect.rules import RULES
+from processors.detect.telemetry_state import MAX_BUFFERED
 from processors.model import RawRecord, VerifiedEvent
 from schemas.envelope import PayloadKind
 from schemas.events import Event
@@ -37,6 +40,18 @@ def event(offset: int, readings: Readings, device_id: str = DEVICE) -> VerifiedE
     )
 
 
+def minute(number: int, readings: Readings, append_ms: int | None = None) -> VerifiedEvent:
+    """The event of a device that reports once a minute, on time by its own clock and the broker's."""
+    plain = event(number, readings)
+    start_ms = 1_700_000_000_000
+    arrived = start_ms + number * 60_000 + number * 7919 % 230 if append_ms is None else append_ms
+    return replace(
+        plain,
+        event=replace(plain.event, time_us=(start_ms + number * 60_000) * 1000),
+        source=replace(plain.source, append_ms=arrived),
+    )
+
+
 def always(state: TelemetryState) -> Callable[[str], TelemetryState]:
     return lambda _device_id: state
 
@@ -58,12 +73,21 @@ def real_record() -> list[Readings]:
     return [list(zip(row.codes, row.values, strict=True)) for row in rows()]
 
 
-def test_the_real_record_raises_nothing_from_its_beginning_or_from_any_other_place() -> None:
+def test_the_real_record_has_no_value_out_of_range_and_nothing_stuck_wherever_it_is_entered() -> None:
     record = real_record()
     events = [event(i, row) for i, row in enumerate(record)]
     for start in range(0, len(record), 97):
         state = DETECTORS.new()
-        assert DETECTORS.process(events[start:] + events[:start], always(state)) == []
+        found = DETECTORS.process(events[start:] + events[:start], always(state))
+        assert not {each.rule for each in found} & {"bounds", "stuck"}
+
+
+def test_the_half_that_limits_were_tuned_on_raises_nothing_at_all() -> None:
+    record = real_record()
+    events = [minute(i, row) for i, row in enumerate(record[: len(record) // 2])]
+    for start in (0, 1, 2, 3, 4, 5, 6, 7, 97, 194, 388):
+        state = DETECTORS.new()
+        assert DETECTORS.process(events[start:], always(state)) == []
 
 
 def test_an_impossible_rate_is_one_finding_that_clears() -> None:
@@ -198,9 +222,22 @@ def test_no_input_raises_or_outgrows_the_bound(samples: list[tuple[int, Readings
     state = DETECTORS.new()
     for offset, each in samples:
         DETECTORS.process([event(offset, each)], always(state))
-    bound = 5 + len(CONFIG.signals) * (24 + 2 * 18)
+    signals, relations = len(CONFIG.signals), len(CONFIG.relations)
+    # Samples of a signal: 256 readings of an event may all be of one, 8 events long.
+    bound = 900 + signals * (240 + 8 * MAX_BUFFERED) + relations * 52 + (signals + 1) * RULES * 18
     assert len(DETECTORS.dump(state)) <= bound
-    assert len(state.slots) <= len(CONFIG.signals)
+    assert len(state.signals) <= signals
+    assert all(len(each.samples) <= MAX_BUFFERED for each in state.signals.values())
+
+
+def test_a_code_that_comes_many_times_in_an_event_is_judged_and_bounded() -> None:
+    state = DETECTORS.new()
+    many = [(HR, 60.0 + i % 9) for i in range(250)]
+    found = [each for i in range(40) for each in DETECTORS.process([event(i, many)], always(state))]
+    assert not {each.rule for each in found} & {"bounds"}
+    assert len(state.signals[HR].samples) <= MAX_BUFFERED
+    found = DETECTORS.process([event(41, [(HR, 71.3), (HR, 480.0)])], always(state))
+    assert [each.rule for each in found] == ["bounds"]
 
 
 few = st.sampled_from([71.3, 71.3, 71.3, 70.0, 480.0, 0.0, 11.5, 100.0])
@@ -234,9 +271,10 @@ def test_no_bytes_are_a_device_not_seen_before() -> None:
 def test_counters_saturate() -> None:
     state = DETECTORS.new()
     DETECTORS.process([event(0, [(HR, 71.3)])], always(state))
-    state.cells[2] = 2**31 - 1
+    state.signals[HR].run = 2**31 - 1
+    state = DETECTORS.load(DETECTORS.dump(state))
     DETECTORS.process([event(i, [(HR, 71.3)]) for i in range(3)], always(state))
-    assert DETECTORS.load(DETECTORS.dump(state)).cells[2] == 2**31 - 1
+    assert DETECTORS.load(DETECTORS.dump(state)).signals[HR].run == 2**31 - 1
 
 
 @settings(max_examples=200)
