@@ -7,11 +7,12 @@ READY := $(VENV)/.ready
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test conformance faults faults-broken soak lint format lock clean
+.PHONY: help demo test eval conformance faults faults-broken soak lint format lock clean
 
 help:
 	@echo "make demo   run the whole path on real vitals with attacks mixed in   (ARGS='--seconds 30 --report r.json')"
 	@echo "make test   run the tests                                            (ARGS='-k replay')"
+	@echo "make eval   measure the detectors: false alarms, recall, delay, CPU   (DATA=DIR for labelled series)"
 	@echo "make conformance   foreign verifiers and receivers; needs Go, Node, Python 3.12+ and Debian packages"
 	@echo "make faults   schedules of faults drawn from a seed   (ARGS='--seconds 300 --seed 7')"
 	@echo "make faults-broken   does the fault machine find builds that are broken on purpose?"
@@ -29,6 +30,10 @@ demo: $(READY)
 
 test: $(READY)
 	@$(BIN)/python -m pytest $(ARGS)
+
+# Writes build/eval.json.
+eval: $(READY)
+	@$(BIN)/python -m tests.eval $(if $(DATA),--data "$(DATA)") $(ARGS)
 
 # Needs Go, Node, Python 3.12 or newer and Debian packages besides: verifiers and receivers that nobody here
 # wrote, and our second verifier.

@@ -1,0 +1,130 @@
+"""The one place that knows how the detectors are called: readings in, findings out.
+
+Rules are not listed here or anywhere in the harness: whatever rule reports is scored under its own name.
+"""
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from statistics import median
+from typing import Any
+
+from processors.detect import DetectConfig, SilenceRule, TelemetryDetectors
+from processors.model import VerifiedEvent
+from schemas.records import EvidenceRef, Finding, FindingStatus, Severity
+from tests.eval.record import Reading
+
+SILENCE_AFTER_S = 150.0
+"""Two and a half of the record's intervals. The default of the stage (30 s) is for devices that report
+every few seconds; `silence_after_s` is a deployment's setting."""
+BATCH = 256
+States = dict[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """A finding that opened: what a ward would hear once. `place`: raw offset of its newest evidence."""
+
+    rule: str
+    device: str
+    time_us: int
+    signal: str
+    place: int
+    finding: Finding
+
+
+@cache
+def _config() -> DetectConfig:
+    return DetectConfig.default()
+
+
+class Detection:
+    """All rules over telemetry as the stage runs them, with the states of any number of devices."""
+
+    def __init__(
+        self, states: States | None = None, *, silence_after_s: float | None = SILENCE_AFTER_S
+    ) -> None:
+        self._detectors = TelemetryDetectors(_config())
+        self._states: dict[str, Any] = {
+            device: self._detectors.load(data) for device, data in (states or {}).items()
+        }
+        self._silence = SilenceRule(silence_after_s) if silence_after_s is not None else None
+        self._last: dict[str, VerifiedEvent] = {}
+
+    def findings(self, readings: Sequence[Reading]) -> list[Finding]:
+        """Judge readings in the order of the broker's time; findings of the same calls in theirs."""
+        found = list(self._silences(readings))
+        for at in range(0, len(readings), BATCH):
+            events = [each.event for each in readings[at : at + BATCH]]
+            found += self._detectors.process(events, self._state_of)
+        return sorted(found, key=lambda finding: finding.time_us)
+
+    def alarms(self, readings: Sequence[Reading]) -> list[Alarm]:
+        """Judge readings and keep what would alarm: findings that open, and are more than information."""
+        return [
+            Alarm(
+                each.rule,
+                each.device_id,
+                each.time_us,
+                each.parameters.get("signal", ""),
+                each.evidence[-1].offset if each.evidence else 0,
+                each,
+            )
+            for each in self.findings(readings)
+            if each.status is FindingStatus.OPENED and each.severity is not Severity.INFORMATIONAL
+        ]
+
+    def states(self) -> States:
+        """The devices' states as the changelog would hold them."""
+        return {device: self._detectors.dump(state) for device, state in self._states.items()}
+
+    def _state_of(self, device: str) -> Any:
+        state = self._states.get(device)
+        if state is None:
+            state = self._states[device] = self._detectors.new()
+        return state
+
+    def _silences(self, readings: Iterable[Reading]) -> Iterable[Finding]:
+        """Ask the rule as the stage's clock does: at the end of a device's limit, and when it returns."""
+        if self._silence is None:
+            return
+        for reading in readings:
+            last = self._last.get(reading.device)
+            self._last[reading.device] = reading.event
+            if last is None:
+                continue
+            last_ms, place = last.source.append_ms, last.source.reference(last.digest)
+            due_us = last_ms * 1000 + round(SILENCE_AFTER_S * 1e6) + 1_000_000
+            if reading.time_us <= due_us:
+                continue
+            overdue = self._silence.overdue(reading.device, last_ms, place, due_us)
+            if overdue is not None:
+                yield overdue
+                back = EvidenceRef(place.topic, place.partition, reading.offset, reading.event.digest)
+                yield self._silence.returned(reading.device, last_ms, place, back, reading.append_ms)
+
+
+def config_digest() -> str:
+    """The digest of the configuration that is measured, as findings cite it."""
+    return _config().digest
+
+
+def limits(code: int) -> tuple[float, float]:
+    """The range in which a true value of a signal lies, in its unit."""
+    signal = _config().signals[code]
+    return signal.low, signal.high
+
+
+def cpu_us_per_event(readings: Sequence[Reading], runs: int = 5) -> float:
+    """CPU of all rules for one event, in microseconds: the median of several runs over the readings."""
+    events = [each.event for each in readings]
+    detectors = TelemetryDetectors(_config())
+    taken = []
+    for _ in range(runs):
+        states: dict[str, Any] = {each.device: detectors.new() for each in readings}
+        started = time.process_time_ns()
+        for at in range(0, len(events), BATCH):
+            detectors.process(events[at : at + BATCH], states.__getitem__)
+        taken.append((time.process_time_ns() - started) / 1000 / len(events))
+    return median(taken)
