@@ -5,24 +5,55 @@ Writes build/eval.json and prints a table. `--store` keeps the run as the one in
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
-from tests.eval import report, results
-from tests.eval.adapter import config_digest, cpu_us_per_event
+from tests.eval import nab, report, results
+from tests.eval.adapter import config_digest, cpu_us_per_event, detections
 from tests.eval.record import eight_signals
+from tests.eval.series import SeriesError, read
 from tests.eval.trials import clean_run, run_all
 
 TRIALS, SEED = 20, 1
+REPORT, DATA_REPORT = Path("build/eval.json"), Path("build/eval-data.json")
 
 
 def main(arguments: Sequence[str]) -> int:
     """Entry point: 0 when measured, 2 for input that cannot be read."""
     options = _options(arguments)
     console = Console(soft_wrap=True, highlight=False)
-    return _evaluate(options, console)
+    if options.data is None:
+        return _evaluate(options, console)
+    try:
+        return _series(options, console)
+    except SeriesError as error:
+        print(f"eval: {error}", file=sys.stderr)
+        return 2
+
+
+def _series(options: argparse.Namespace, console: Console) -> int:
+    found, alone = [], {}
+    for series in read(options.data):
+        found.append(nab.Found(series, detections(series.times_us, series.values)))
+        alone[series.name] = {**nab.summary(found[-1:]), "rows": found[-1].rows}
+        console.print(f"{series.name}: {_told(alone[series.name])}", markup=False)
+    whole = nab.summary(found)
+    path = options.report or DATA_REPORT
+    results.write({**whole, "by_series": alone, "config": config_digest()}, path)
+    console.print(f"all {whole['series']} series: {_told(whole)}: {path}", markup=False)
+    return 0
+
+
+def _told(summary: Mapping[str, Any]) -> str:
+    scores = ", ".join(f"{name} {'-' if each is None else each}" for name, each in summary["scores"].items())
+    precision, recall = ("-" if summary[name] is None else summary[name] for name in ("precision", "recall"))
+    return (
+        f"{summary['windows']} windows, {summary['detections']} detections, "
+        f"precision {precision}, recall {recall}; {scores}"
+    )
 
 
 def _evaluate(options: argparse.Namespace, console: Console) -> int:
@@ -40,13 +71,14 @@ def _evaluate(options: argparse.Namespace, console: Console) -> int:
         seed=options.seed,
         config=config_digest(),
     )
-    results.write(document, options.report)
+    path = options.report or REPORT
+    results.write(document, path)
     if options.store:
         report.store(document)
     console.print("\n".join([*report.by_anomaly(document), "", *report.by_rule(document)]), markup=False)
     console.print(
         f"false alarms {document['false_alarms_per_device_day']} per device-day, least recall "
-        f"{document['min_recall']}, {document['cpu_us_per_event']} us an event: {options.report}"
+        f"{document['min_recall']}, {document['cpu_us_per_event']} us an event: {path}"
     )
     return 0
 
@@ -55,8 +87,9 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.eval", description=__doc__)
     parser.add_argument("--trials", type=int, default=TRIALS, help=f"of each strength (default {TRIALS})")
     parser.add_argument("--seed", type=int, default=SEED, help=f"of all that is drawn (default {SEED})")
-    parser.add_argument("--report", type=Path, default=Path("build/eval.json"))
+    parser.add_argument("--report", type=Path, help=f"default: {REPORT}, or {DATA_REPORT}")
     parser.add_argument("--store", action="store_true", help="show this run in docs/detectors.md")
+    parser.add_argument("--data", type=Path, help="score labelled series of this folder instead")
     options = parser.parse_args(arguments)
     if options.trials < 1:
         parser.error("--trials: at least 1")

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib import resources
 from statistics import median
 from typing import Any
 
@@ -19,6 +20,8 @@ SILENCE_AFTER_S = 150.0
 """Two and a half of the record's intervals. The default of the stage (30 s) is for devices that report
 every few seconds; `silence_after_s` is a deployment's setting."""
 BATCH = 256
+ANY_SIGNAL = 1
+"""In place of an MDC code for a signal that has none; codes of the standard are 65,536 and more."""
 States = dict[str, bytes]
 
 
@@ -39,13 +42,24 @@ def _config() -> DetectConfig:
     return DetectConfig.default()
 
 
+@cache
+def _any_signal() -> DetectConfig:
+    shipped = resources.files("processors.detect").joinpath("defaults.toml").read_text(encoding="utf-8")
+    # Wide enough for any measurement, and far from where a difference of the two overflows.
+    return DetectConfig.parse(f"{shipped}\n[signal.{ANY_SIGNAL}]\nlow = -1.0e300\nhigh = 1.0e300\n")
+
+
 class Detection:
     """All rules over telemetry as the stage runs them, with the states of any number of devices."""
 
     def __init__(
-        self, states: States | None = None, *, silence_after_s: float | None = SILENCE_AFTER_S
+        self,
+        states: States | None = None,
+        *,
+        silence_after_s: float | None = SILENCE_AFTER_S,
+        config: DetectConfig | None = None,
     ) -> None:
-        self._detectors = TelemetryDetectors(_config())
+        self._detectors = TelemetryDetectors(config or _config())
         self._states: dict[str, Any] = {
             device: self._detectors.load(data) for device, data in (states or {}).items()
         }
@@ -103,6 +117,20 @@ class Detection:
                 yield overdue
                 back = EvidenceRef(place.topic, place.partition, reading.offset, reading.event.digest)
                 yield self._silence.returned(reading.device, last_ms, place, back, reading.append_ms)
+
+
+def detections(times_us: Sequence[int], values: Sequence[float]) -> list[int]:
+    """Rows of any series at which a rule opens a finding about its values.
+
+    The signal has no MDC code, so no limits of its own: what remains are the rules that take their scale from
+    the signal itself. Findings about the device, such as its clock, say nothing about values.
+    """
+    readings = [
+        Reading("did:key:z6MkSeries", row, time_us // 1000, time_us, (ANY_SIGNAL,), (value,))
+        for row, (time_us, value) in enumerate(zip(times_us, values, strict=True))
+    ]
+    alarms = Detection(silence_after_s=None, config=_any_signal()).alarms(readings)
+    return sorted({each.place for each in alarms if each.finding.parameters.get("code") == str(ANY_SIGNAL)})
 
 
 def config_digest() -> str:
