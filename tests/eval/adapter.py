@@ -4,16 +4,16 @@ Rules are not listed here or anywhere in the harness: whatever rule reports is s
 """
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from statistics import median
 from typing import Any
 
+from pipeline.detectreplay import Silences
 from processors.detect import DetectConfig, SilenceRule, TelemetryDetectors
-from processors.model import VerifiedEvent
-from schemas.records import EvidenceRef, Finding, FindingStatus, Severity
+from schemas.records import Finding, FindingStatus, Severity
 from tests.eval.record import Reading
 
 SILENCE_AFTER_S = 150.0
@@ -63,12 +63,11 @@ class Detection:
         self._states: dict[str, Any] = {
             device: self._detectors.load(data) for device, data in (states or {}).items()
         }
-        self._silence = SilenceRule(silence_after_s) if silence_after_s is not None else None
-        self._last: dict[str, VerifiedEvent] = {}
+        self._quiet = Silences(SilenceRule(silence_after_s) if silence_after_s is not None else None)
 
     def findings(self, readings: Sequence[Reading]) -> list[Finding]:
         """Judge readings in the order of the broker's time; findings of the same calls in theirs."""
-        found = list(self._silences(readings))
+        found = [each for reading in readings for each in self._quiet.hear(reading.event)]
         for at in range(0, len(readings), BATCH):
             events = [each.event for each in readings[at : at + BATCH]]
             found += self._detectors.process(events, self._state_of)
@@ -98,25 +97,6 @@ class Detection:
         if state is None:
             state = self._states[device] = self._detectors.new()
         return state
-
-    def _silences(self, readings: Iterable[Reading]) -> Iterable[Finding]:
-        """Ask the rule as the stage's clock does: at the end of a device's limit, and when it returns."""
-        if self._silence is None:
-            return
-        for reading in readings:
-            last = self._last.get(reading.device)
-            self._last[reading.device] = reading.event
-            if last is None:
-                continue
-            last_ms, place = last.source.append_ms, last.source.reference(last.digest)
-            due_us = last_ms * 1000 + round(SILENCE_AFTER_S * 1e6) + 1_000_000
-            if reading.time_us <= due_us:
-                continue
-            overdue = self._silence.overdue(reading.device, last_ms, place, due_us)
-            if overdue is not None:
-                yield overdue
-                back = EvidenceRef(place.topic, place.partition, reading.offset, reading.event.digest)
-                yield self._silence.returned(reading.device, last_ms, place, back, reading.append_ms)
 
 
 def detections(times_us: Sequence[int], values: Sequence[float]) -> list[int]:
