@@ -4,6 +4,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+RIVER := build/river
 ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -32,8 +33,14 @@ test: $(READY)
 	@$(BIN)/python -m pytest $(ARGS)
 
 # Writes build/eval.json.
-eval: $(READY)
-	@$(BIN)/python -m tests.eval $(if $(DATA),--data "$(DATA)") $(ARGS)
+eval: $(READY) $(if $(DATA),,$(RIVER)/.ready)
+	@$(BIN)/python -m tests.eval $(if $(DATA),--data "$(DATA)",--river $(RIVER)) $(ARGS)
+
+# The baselines' packages, in a folder of their own: nothing else is to find them.
+$(RIVER)/.ready: tests/eval/requirements.txt | $(READY)
+	@rm -rf $(RIVER)
+	@$(BIN)/python -m pip --disable-pip-version-check install -q --require-hashes --target $(RIVER) -r $<
+	@touch $@
 
 # Needs Go, Node, Python 3.12 or newer and Debian packages besides: verifiers and receivers that nobody here
 # wrote, and our second verifier.

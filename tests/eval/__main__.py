@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
-from tests.eval import nab, report, results
+from tests.eval import baselines, nab, report, results, scorers
 from tests.eval.adapter import config_digest, cpu_us_per_event, detections
 from tests.eval.record import eight_signals
 from tests.eval.series import SeriesError, read
@@ -22,14 +22,12 @@ REPORT, DATA_REPORT = Path("build/eval.json"), Path("build/eval-data.json")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Entry point: 0 when measured, 2 for input that cannot be read."""
+    """Entry point: 0 when measured, 2 for series that cannot be read or where river is missing."""
     options = _options(arguments)
     console = Console(soft_wrap=True, highlight=False)
-    if options.data is None:
-        return _evaluate(options, console)
     try:
-        return _series(options, console)
-    except SeriesError as error:
+        return _evaluate(options, console) if options.data is None else _series(options, console)
+    except (SeriesError, scorers.RiverMissingError) as error:
         print(f"eval: {error}", file=sys.stderr)
         return 2
 
@@ -60,6 +58,8 @@ def _evaluate(options: argparse.Namespace, console: Console) -> int:
     def told(text: str) -> None:
         console.print(text, style="dim")
 
+    if options.baselines:
+        scorers.find_river(options.river)
     clean = clean_run()
     told(f"clean: {len(clean.alarms)} false alarms in {clean.device_days:.2f} device-days")
     found = run_all(trials=options.trials, seed=options.seed, told=told)
@@ -72,10 +72,22 @@ def _evaluate(options: argparse.Namespace, console: Console) -> int:
         config=config_digest(),
     )
     path = options.report or REPORT
+    if options.baselines:
+        document["baselines"] = baselines.compare(
+            results.at_detectable(found),
+            false_alarms_per_device_day=clean.per_device_day,
+            cpu_us=document["cpu_us_per_event"],
+            events=eight_signals(),
+            seed=options.seed,
+            told=told,
+        )
     results.write(document, path)
     if options.store:
         report.store(document)
-    console.print("\n".join([*report.by_anomaly(document), "", *report.by_rule(document)]), markup=False)
+    console.print(
+        "\n".join([*report.by_anomaly(document), "", *report.by_rule(document), *report.baselines(document)]),
+        markup=False,
+    )
     console.print(
         f"false alarms {document['false_alarms_per_device_day']} per device-day, least recall "
         f"{document['min_recall']}, {document['cpu_us_per_event']} us an event: {path}"
@@ -90,6 +102,10 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--report", type=Path, help=f"default: {REPORT}, or {DATA_REPORT}")
     parser.add_argument("--store", action="store_true", help="show this run in docs/detectors.md")
     parser.add_argument("--data", type=Path, help="score labelled series of this folder instead")
+    parser.add_argument(
+        "--no-baselines", dest="baselines", action="store_false", help="do not compare with river and limits"
+    )
+    parser.add_argument("--river", type=Path, help="folder in which river is installed")
     options = parser.parse_args(arguments)
     if options.trials < 1:
         parser.error("--trials: at least 1")

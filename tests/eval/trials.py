@@ -101,10 +101,15 @@ def _mark(alarm: Alarm) -> tuple[str, str, str, int]:
     return alarm.rule, alarm.device, alarm.signal, alarm.place
 
 
+def stream(anomaly: Anomaly, strength: float, seed: str) -> Injected:
+    """Inject one anomaly: the same for the same seed, whoever is to find it."""
+    scene = Scene(f"{seed}/{anomaly.name}/{strength:g}", with_others=anomaly.two_devices)
+    return anomaly.inject(scene, strength)
+
+
 def run_trial(anomaly: Anomaly, strength: float, seed: str) -> tuple[Injected, list[Alarm]]:
     """Inject one anomaly; return the stream with it, and what alarms on that stream."""
-    scene = Scene(f"{seed}/{anomaly.name}/{strength:g}", with_others=anomaly.two_devices)
-    injected = anomaly.inject(scene, strength)
+    injected = stream(anomaly, strength, seed)
     return injected, Detection(warm(with_others=anomaly.two_devices)).alarms(injected.readings)
 
 

@@ -1,0 +1,137 @@
+"""Baselines before the same trials, at the threshold at which they give as many false alarms as our rules."""
+
+import math
+import pickle
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from statistics import mean
+from typing import Any
+
+from tests.eval.anomalies import ANOMALIES
+from tests.eval.record import DAY_US, DEVICE, INTERVAL_US, Reading, beside, clean, half
+from tests.eval.scene import Injected, Scene
+from tests.eval.scorers import SCORERS, Scorer, learn
+from tests.eval.trials import GRACE_US, Grade, stream
+
+DEVICES = 3
+QUIET_EVENTS = 10
+"""So many events below the threshold end an alarm; until then it is the same one, as with our findings."""
+
+Scored = Sequence[tuple[str, int, float]]
+"""Events as device, time in us, and score."""
+
+
+def openings(scored: Scored, threshold: float) -> Iterator[tuple[str, int]]:
+    """Device and time of each alarm that a threshold makes of scores."""
+    quiet: dict[str, int] = {}
+    for device, time_us, score in scored:
+        if score >= threshold:
+            if quiet.get(device, QUIET_EVENTS) >= QUIET_EVENTS:
+                yield device, time_us
+            quiet[device] = 0
+        else:
+            quiet[device] = quiet.get(device, QUIET_EVENTS) + 1
+
+
+def threshold_for(runs: Sequence[Scored], alarms: float) -> float:
+    """The lowest threshold at which clean runs give no more than so many alarms together."""
+    scores = sorted({score for run in runs for _, _, score in run}, reverse=True)
+    best = math.nextafter(scores[0], math.inf)
+    for score in scores:
+        if sum(1 for run in runs for _ in openings(run, score)) > alarms:
+            break
+        best = score
+    return best
+
+
+class Baseline:
+    """One kind of scorer, warm from the first half, with its threshold."""
+
+    def __init__(self, kind: type[Scorer], false_alarms_per_device_day: float) -> None:
+        self._kind = kind
+        scored = clean()[half() :]
+        joins = [device * half() // max(1, DEVICES - 1) for device in range(DEVICES)]
+        runs = [self.scored(scored, joined) for joined in joins]
+        device_days = DEVICES * len(scored) * INTERVAL_US / DAY_US
+        self.threshold = threshold_for(runs, false_alarms_per_device_day * device_days + 1e-9)
+        found = sum(1 for run in runs for _ in openings(run, self.threshold))
+        self.false_alarms_per_device_day = found / device_days
+        self._known = {
+            others: frozenset(
+                openings(self.scored(Scene("", with_others=others).between(0, 1).readings), self.threshold)
+            )
+            for others in (False, True)
+        }
+
+    @cache  # noqa: B019 - three baselines live as long as the run
+    def _warm(self, device: str, joined: int) -> bytes:
+        past = (clean() if device == DEVICE else beside())[joined : half()]
+        return learn(self._kind(), past).saved()
+
+    def scored(self, readings: Sequence[Reading], joined: int = 0) -> Scored:
+        """Score readings of the second half by models that saw the first from row `joined` on."""
+        models: dict[str, Scorer] = {
+            device: pickle.loads(self._warm(device, joined)) for device in {each.device for each in readings}
+        }
+        return [(each.device, each.time_us, models[each.device].score(each)) for each in readings]
+
+    def finds(self, injected: Injected, *, two_devices: bool) -> bool:
+        """Whether an alarm opens within an anomaly and its grace that the clean stream has not."""
+        known = self._known[two_devices]
+        return any(
+            injected.start_us <= time_us <= injected.end_us + GRACE_US and (device, time_us) not in known
+            for device, time_us in openings(self.scored(injected.readings), self.threshold)
+        )
+
+    def cpu_us_per_event(self, readings: Sequence[Reading]) -> float:
+        """CPU to score and learn an event, in microseconds."""
+        model: Scorer = pickle.loads(self._warm(DEVICE, 0))
+        started = time.process_time_ns()
+        learn(model, readings)
+        return (time.process_time_ns() - started) / 1000 / len(readings)
+
+
+def compare(
+    ours: Mapping[str, Grade],
+    *,
+    false_alarms_per_device_day: float,
+    cpu_us: float,
+    events: Sequence[Reading],
+    seed: int,
+    told: Callable[[str], None] = lambda _text: None,
+) -> dict[str, Any]:
+    """Recall of every baseline on the trials of `ours` (a grade for each anomaly), and CPU on `events`."""
+    methods = {}
+    for kind in SCORERS:
+        baseline = Baseline(kind, false_alarms_per_device_day)
+        recall = {
+            name: round(
+                mean(_found(baseline, name, grade, f"{seed}/{trial}") for trial in range(grade.trials)), 3
+            )
+            for name, grade in ours.items()
+        }
+        methods[kind.name] = _summary(
+            recall, baseline.false_alarms_per_device_day, baseline.cpu_us_per_event(events)
+        )
+        told(f"{kind.name}: mean recall {methods[kind.name]['mean_recall']}")
+    own = {name: round(grade.recall, 3) for name, grade in ours.items()}
+    return {
+        "false_alarms_per_device_day": round(false_alarms_per_device_day, 3),
+        "ours": _summary(own, false_alarms_per_device_day, cpu_us),
+        "methods": methods,
+    }
+
+
+def _found(baseline: Baseline, name: str, grade: Grade, seed: str) -> bool:
+    anomaly = ANOMALIES[name]
+    return baseline.finds(stream(anomaly, grade.strength, seed), two_devices=anomaly.two_devices)
+
+
+def _summary(recall: Mapping[str, float], rate: float, cpu_us: float) -> dict[str, Any]:
+    return {
+        "mean_recall": round(mean(recall.values()), 3),
+        "false_alarms_per_device_day": round(rate, 3),
+        "cpu_us_per_event": round(cpu_us, 2),
+        "recall": dict(recall),
+    }
