@@ -35,8 +35,12 @@ def openings(scored: Scored, threshold: float) -> Iterator[tuple[str, int]]:
 
 
 def threshold_for(runs: Sequence[Scored], alarms: float) -> float:
-    """The lowest threshold at which clean runs give no more than so many alarms together."""
-    scores = sorted({score for run in runs for _, _, score in run}, reverse=True)
+    """The lowest threshold at which clean runs give no more than so many alarms together.
+
+    Looked for among the highest tenth of the scores: a threshold below that makes one alarm that never ends.
+    """
+    every = sorted((score for run in runs for _, _, score in run), reverse=True)
+    scores = sorted(set(every[: max(1, len(every) // 10)]), reverse=True)
     best = math.nextafter(scores[0], math.inf)
     for score in scores:
         if sum(1 for run in runs for _ in openings(run, score)) > alarms:

@@ -1,4 +1,4 @@
-"""Baselines are held to the same false-alarm rate and see the same trials; river itself is not needed here."""
+"""Baselines are held to the same false-alarm rate and see the same trials; river is not needed here."""
 
 import sys
 from pathlib import Path
@@ -31,7 +31,7 @@ def test_an_alarm_lasts_until_the_score_was_low_for_a_while() -> None:
 
 
 def test_the_threshold_is_the_lowest_with_no_more_false_alarms() -> None:
-    quiet = [0.0] * baselines.QUIET_EVENTS
+    quiet = [0.0] * 5 * baselines.QUIET_EVENTS
     run = scored(9.0, *quiet, 5.0, *quiet, 7.0)
     for alarms, threshold in ((1, 9.0), (2, 7.0), (3, 5.0)):
         assert threshold_for([run], alarms) == threshold
