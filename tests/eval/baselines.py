@@ -37,11 +37,13 @@ def openings(scored: Scored, threshold: float) -> Iterator[tuple[str, int]]:
 def threshold_for(runs: Sequence[Scored], alarms: float) -> float:
     """The lowest threshold at which clean runs give no more than so many alarms together.
 
-    Looked for among the highest tenth of the scores: a threshold below that makes one alarm that never ends.
+    Looked for among the highest tenth of the scores and above the middle one: a threshold below makes one
+    alarm that never ends.
     """
     every = sorted((score for run in runs for _, _, score in run), reverse=True)
-    scores = sorted(set(every[: max(1, len(every) // 10)]), reverse=True)
-    best = math.nextafter(scores[0], math.inf)
+    middle = every[len(every) // 2]
+    scores = sorted({each for each in every[: max(1, len(every) // 10)] if each > middle}, reverse=True)
+    best = math.nextafter(every[0], math.inf)
     for score in scores:
         if sum(1 for run in runs for _ in openings(run, score)) > alarms:
             break
