@@ -15,6 +15,8 @@ from tests.eval.scorers import SCORERS, Scorer, learn
 from tests.eval.trials import GRACE_US, Grade, stream
 
 DEVICES = 3
+ONE_MORE = DAY_US / (half() * INTERVAL_US)
+"""A single alarm in the scored half, per device-day."""
 QUIET_EVENTS = 10
 """So many events below the threshold end an alarm; until then it is the same one, as with our findings."""
 
@@ -52,23 +54,25 @@ def threshold_for(runs: Sequence[Scored], alarms: float) -> float:
 
 
 class Baseline:
-    """One kind of scorer, warm from the first half, with its threshold."""
+    """One kind of scorer, warm from the first half, with a threshold for each rate of false alarms."""
 
-    def __init__(self, kind: type[Scorer], false_alarms_per_device_day: float) -> None:
+    def __init__(self, kind: type[Scorer], rates: Sequence[float]) -> None:
         self._kind = kind
         scored = clean()[half() :]
         joins = [device * half() // max(1, DEVICES - 1) for device in range(DEVICES)]
         runs = [self.scored(scored, joined) for joined in joins]
         device_days = DEVICES * len(scored) * INTERVAL_US / DAY_US
-        self.threshold = threshold_for(runs, false_alarms_per_device_day * device_days + 1e-9)
-        found = sum(1 for run in runs for _ in openings(run, self.threshold))
-        self.false_alarms_per_device_day = found / device_days
-        self._known = {
-            others: frozenset(
-                openings(self.scored(Scene("", with_others=others).between(0, 1).readings), self.threshold)
-            )
-            for others in (False, True)
-        }
+        self.thresholds = [threshold_for(runs, rate * device_days + 1e-9) for rate in rates]
+        self.rates = [
+            sum(1 for run in runs for _ in openings(run, threshold)) / device_days
+            for threshold in self.thresholds
+        ]
+        """False alarms per device-day at each threshold: at most those that were allowed."""
+        self._known = {others: self._clean_openings(with_others=others) for others in (False, True)}
+
+    def _clean_openings(self, *, with_others: bool) -> list[frozenset[tuple[str, int]]]:
+        scored = self.scored(Scene("", with_others=with_others).between(0, 1).readings)
+        return [frozenset(openings(scored, threshold)) for threshold in self.thresholds]
 
     @cache  # noqa: B019 - three baselines live as long as the run
     def _warm(self, device: str, joined: int) -> bytes:
@@ -82,13 +86,16 @@ class Baseline:
         }
         return [(each.device, each.time_us, models[each.device].score(each)) for each in readings]
 
-    def finds(self, injected: Injected, *, two_devices: bool) -> bool:
-        """Whether an alarm opens within an anomaly and its grace that the clean stream has not."""
-        known = self._known[two_devices]
-        return any(
-            injected.start_us <= time_us <= injected.end_us + GRACE_US and (device, time_us) not in known
-            for device, time_us in openings(self.scored(injected.readings), self.threshold)
-        )
+    def finds(self, injected: Injected, *, two_devices: bool) -> list[bool]:
+        """For each threshold, whether an alarm opens within an anomaly that the clean stream has not."""
+        scored, end_us = self.scored(injected.readings), injected.end_us + GRACE_US
+        return [
+            any(
+                injected.start_us <= time_us <= end_us and (device, time_us) not in known
+                for device, time_us in openings(scored, threshold)
+            )
+            for threshold, known in zip(self.thresholds, self._known[two_devices], strict=True)
+        ]
 
     def cpu_us_per_event(self, readings: Sequence[Reading]) -> float:
         """CPU to score and learn an event, in microseconds."""
@@ -107,37 +114,40 @@ def compare(
     seed: int,
     told: Callable[[str], None] = lambda _text: None,
 ) -> dict[str, Any]:
-    """Recall of every baseline on the trials of `ours` (a grade for each anomaly), and CPU on `events`."""
+    """Recall of every baseline on the trials of `ours` (a grade for each anomaly), and CPU on `events`.
+
+    `recall` is at the given rate, `lenient` at one false alarm more in the scored half: none at all in so
+    short a time is a hard and uncertain measure for any method.
+    """
+    rates = false_alarms_per_device_day, false_alarms_per_device_day + ONE_MORE
     methods = {}
     for kind in SCORERS:
-        baseline = Baseline(kind, false_alarms_per_device_day)
-        recall = {
-            name: round(
-                mean(_found(baseline, name, grade, f"{seed}/{trial}") for trial in range(grade.trials)), 3
-            )
-            for name, grade in ours.items()
-        }
-        methods[kind.name] = _summary(
-            recall, baseline.false_alarms_per_device_day, baseline.cpu_us_per_event(events)
+        baseline = Baseline(kind, rates)
+        found = {name: _found(baseline, name, grade, seed) for name, grade in ours.items()}
+        equal, lenient = (
+            _summary({name: each[at] for name, each in found.items()}, baseline.rates[at])
+            for at in range(len(rates))
         )
-        told(f"{kind.name}: mean recall {methods[kind.name]['mean_recall']}")
-    own = {name: round(grade.recall, 3) for name, grade in ours.items()}
-    return {
-        "false_alarms_per_device_day": round(false_alarms_per_device_day, 3),
-        "ours": _summary(own, false_alarms_per_device_day, cpu_us),
-        "methods": methods,
-    }
+        cpu = round(baseline.cpu_us_per_event(events), 2)
+        methods[kind.name] = {**equal, "cpu_us_per_event": cpu, "lenient": lenient}
+        told(f"{kind.name}: mean recall {equal['mean_recall']}, leniently {lenient['mean_recall']}")
+    own = _summary({name: grade.recall for name, grade in ours.items()}, false_alarms_per_device_day)
+    return {"ours": {**own, "cpu_us_per_event": round(cpu_us, 2)}, "methods": methods}
 
 
-def _found(baseline: Baseline, name: str, grade: Grade, seed: str) -> bool:
+def _found(baseline: Baseline, name: str, grade: Grade, seed: int) -> list[float]:
+    """Recall at each of the baseline's thresholds."""
     anomaly = ANOMALIES[name]
-    return baseline.finds(stream(anomaly, grade.strength, seed), two_devices=anomaly.two_devices)
+    trials = [
+        baseline.finds(stream(anomaly, grade.strength, f"{seed}/{trial}"), two_devices=anomaly.two_devices)
+        for trial in range(grade.trials)
+    ]
+    return [mean(each) for each in zip(*trials, strict=True)]
 
 
-def _summary(recall: Mapping[str, float], rate: float, cpu_us: float) -> dict[str, Any]:
+def _summary(recall: Mapping[str, float], rate: float) -> dict[str, Any]:
     return {
         "mean_recall": round(mean(recall.values()), 3),
         "false_alarms_per_device_day": round(rate, 3),
-        "cpu_us_per_event": round(cpu_us, 2),
-        "recall": dict(recall),
+        "recall": {name: round(each, 3) for name, each in recall.items()},
     }
