@@ -1,7 +1,7 @@
 """`attestream detect replay`: recorded data judged, and a page that shows it and obeys nobody."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from loadtests.fleet import Monitor, device_identity
 from loadtests.vitals import Row, as_csv
 from pipeline import detectpage, detectreplay
+from pipeline.cli import detect, tail
 from pipeline.cli.main import build
 from pipeline.detectreplay import Recording, Track, events_of_file, events_of_records, replay
 from pipeline.settings import UsageError
@@ -156,6 +157,36 @@ def test_accepted_events_are_judged_by_device_and_what_is_no_telemetry_is_passed
     (opened,) = [each for each in recording.findings if each.rule == "bounds"]
     assert opened.device_id == device_identity(1, 0).did
     assert opened.evidence[-1] == EvidenceRef(EVENTS, 0, 10, opened.evidence[-1].digest)
+
+
+def test_the_topic_of_accepted_events_is_read_to_its_present_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+
+    def records(_settings: object, topic: str, *, last: int | None, follow: bool) -> Iterator[RawRecord]:
+        asked.append((topic, last, follow))
+        return iter(sent(0, [*healthy(10), 480.0]))
+
+    monkeypatch.setattr(tail, "records", records)
+    for name in ("events", EVENTS):
+        code, told = run("replay", name, "--out", str(tmp_path / "page.html"))
+        assert code == 0
+        assert "11 events of 1 devices" in told
+    assert asked == [(EVENTS, None, False)] * 2
+
+
+@pytest.mark.parametrize("interactive", [False, True])
+def test_progress_is_told_to_a_person_and_to_a_file_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, interactive: bool
+) -> None:
+    monkeypatch.setattr(detect, "is_interactive", lambda: interactive)
+    monkeypatch.setattr(detect, "PLAIN_EVERY_S", 0.0)
+    path = csv_file(tmp_path, healthy(600))
+    code, told = run("replay", str(path), "--out", str(tmp_path / "page.html"))
+    assert code == 0
+    assert ("512 of 600 events judged" in told) is not interactive
+    assert "600 events of 1 devices" in told
 
 
 def test_a_recording_without_end_is_cut_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
