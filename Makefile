@@ -4,14 +4,16 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+RIVER := build/river
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test conformance faults faults-broken soak lint format lock clean
+.PHONY: help demo test eval conformance faults faults-broken soak lint format lock clean
 
 help:
 	@echo "make demo   run the whole path on real vitals with attacks mixed in   (ARGS='--seconds 30 --report r.json')"
 	@echo "make test   run the tests                                            (ARGS='-k replay')"
+	@echo "make eval   measure the detectors: false alarms, recall, delay, CPU   (DATA=DIR for labelled series)"
 	@echo "make conformance   foreign verifiers and receivers; needs Go, Node, Python 3.12+ and Debian packages"
 	@echo "make faults   schedules of faults drawn from a seed   (ARGS='--seconds 300 --seed 7')"
 	@echo "make faults-broken   does the fault machine find builds that are broken on purpose?"
@@ -29,6 +31,16 @@ demo: $(READY)
 
 test: $(READY)
 	@$(BIN)/python -m pytest $(ARGS)
+
+# Writes build/eval.json.
+eval: $(READY) $(if $(DATA),,$(RIVER)/.ready)
+	@$(BIN)/python -m tests.eval $(if $(DATA),--data "$(DATA)",--river $(RIVER)) $(ARGS)
+
+# The baselines' packages, in a folder of their own: nothing else is to find them.
+$(RIVER)/.ready: tests/eval/requirements.txt | $(READY)
+	@rm -rf $(RIVER)
+	@$(BIN)/python -m pip --disable-pip-version-check install -q --require-hashes --target $(RIVER) -r $<
+	@touch $@
 
 # Needs Go, Node, Python 3.12 or newer and Debian packages besides: verifiers and receivers that nobody here
 # wrote, and our second verifier.

@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "pipeline.cli.party": ("party",),
     "pipeline.cli.alerts": ("alerts",),
     "pipeline.cli.silence": ("silence",),
+    "pipeline.cli.detect": ("detect",),
 }
 
 USAGE_ERROR = 2

@@ -18,14 +18,15 @@ class SilenceRule:
             message = f"silence_after_s must lie above 0 and below 1e9, is {silence_after_s}"
             raise ConfigError(message)
         self._after_s = silence_after_s
-        self._after_us = round(silence_after_s * 1_000_000)
+        self.limit_us = round(silence_after_s * 1_000_000)
+        """The limit in microseconds of broker time."""
 
     def overdue(
         self, device_id: str, last_append_ms: int, last_ref: EvidenceRef | None, now_us: int
     ) -> Finding | None:
         """Report a device whose last event is too old; `last_ref` cites that event where it is known."""
         quiet_us = now_us - last_append_ms * 1000
-        if quiet_us <= self._after_us:
+        if quiet_us <= self.limit_us:
             return None
         return self._finding(
             device_id,
@@ -34,7 +35,7 @@ class SilenceRule:
             time_us=now_us,
             status=FindingStatus.OPENED,
             severity=Severity.MEDIUM,
-            score=round(quiet_us / self._after_us, 1),
+            score=round(quiet_us / self.limit_us, 1),
             explanation=f"no telemetry for {quiet_us / 1e6:.0f} s; the limit is {self._after_s:g} s",
         )
 
