@@ -97,6 +97,11 @@ class TableFollower(Generic[T]):
         elif self._asked is None:
             self._asked = time.monotonic(), self._question(ANSWER_S)
 
+    @property
+    def was_read_up(self) -> bool:
+        """Tell whether the table was complete at any moment since this process began to follow."""
+        return self._reached_at is not None
+
     def is_fresh(self) -> bool:
         """Tell whether the table was complete at a moment within the configured bound."""
         if self._reached_at is None or self.distrusted:

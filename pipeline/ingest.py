@@ -66,7 +66,7 @@ class IngestSession(TransactionalSession):
         self._policies = PolicyFollower(settings, trust, self._admin)
         self._tables = {each.topic: each for each in (self._registry, self._policies)}
         guard = guard_of(settings, self._registry, self._policies)
-        self._judges = judges(settings, self._registry, guard)
+        self._judges = judges(settings, self._registry, self._policies, guard)
         self._permits = Permits(guard, self._registry, self._policies)
         self._states: dict[Partition, PartitionStates] = {}
         self._stopped: dict[Partition, Gone] = {}

@@ -13,19 +13,25 @@ if TYPE_CHECKING:
     from pipeline.policies import PolicyAuthority
     from pipeline.settings import Settings
     from processors.access.cedar import Document, PolicyBook
+    from processors.detect import Overrides
 
+_TOML = ".toml"
 DocumentFile = Annotated[
     str,
     typer.Argument(
         metavar="DOCUMENT",
-        help="NAME.cedar, with NAME.cedarschema beside it; or `hospital`, which ships with attestream.",
+        help="NAME.cedar, with NAME.cedarschema beside it; or `hospital`, which ships with attestream; "
+        "or NAME.toml: what wards and devices set otherwise for the detectors.",
     ),
 ]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    policy = typer.Typer(help="Who may do what: Cedar policies.", no_args_is_help=True)
+    policy = typer.Typer(
+        help="Who may do what: Cedar policies. And limits of wards and devices.",
+        no_args_is_help=True,
+    )
     policy.callback()(_policy)
     for function, name in (
         (check, "check"),
@@ -44,13 +50,29 @@ def _policy() -> None:
 
 def check(
     documents: Annotated[list[str], typer.Argument(metavar="DOCUMENT...", help="As for publish.")],
+    *,
+    device: Annotated[str, typer.Option(help="Of TOML: tell what findings about this device cite.")] = "",
+    ward: Annotated[str, typer.Option(help="Of TOML: the same, in this ward.")] = "",
 ) -> None:
     """Compile documents as workers do, together and against the schema; needs no Kafka."""
-    book = _compiled([_read(each) for each in documents])
-    for name, conditions in book.conditions.items():
-        effect = "permit" if name in book.permits else "forbid"
+    from pipeline.settings import UsageError
+
+    found = [_read(each) for each in documents]
+    overrides = [_overrides(each) for each in found if _is_overrides(each)]
+    if len(overrides) > 1:
+        raise UsageError("one document at a time is in force for the detectors")
+    if (device or ward) and not overrides:
+        raise UsageError("--device and --ward ask what a document NAME.toml sets")
+    policies = [each for each in found if not _is_overrides(each)]
+    book = _compiled(policies) if policies else None
+    for name, conditions in (book.conditions if book else {}).items():
+        effect = "permit" if book and name in book.permits else "forbid"
         obligations = "; ".join(conditions.obligations())
         print(f"{effect} {name}{f': {obligations}' if obligations else ''}")
+    for each in overrides:
+        _tell(each)
+        if device or ward:
+            print(f"device {device!r} in ward {ward!r}: config {each.config_of(device, ward).digest}")
 
 
 def try_cases(
@@ -64,8 +86,11 @@ def try_cases(
 
     Ends with 1 where a decision is another one.
     """
+    from pipeline.settings import UsageError
     from processors.access.cases import run_cases
 
+    if Path(document).suffix == _TOML:
+        raise UsageError(f"{document}: cases test policies; try limits on recorded data (`detect replay`)")
     text = cases.read_text(encoding="utf-8") if cases is not None else _beside(document, ".cases.toml")
     results = run_cases(text, _compiled([_read(document)]))
     for result in results:
@@ -88,7 +113,10 @@ def publish(
 ) -> None:
     """Sign a document and put it into force, in place of the one of its name."""
     found = _read(document, name)
-    _compiled([found])
+    if _is_overrides(found):
+        _overrides(found)
+    else:
+        _compiled([found])
     with _authority(settings) as authority:
         if out is not None:
             keep(out, authority.sign(found.name, found.policies, found.schema))
@@ -101,7 +129,7 @@ def publish(
 def withdraw(
     settings: "Settings", name: Annotated[str, typer.Argument(help="Of the document.")], *, out: Out = None
 ) -> None:
-    """End a document: what only it permits is permitted no more."""
+    """End a document: what only it permits is permitted no more, what it sets is the default again."""
     with _authority(settings) as authority:
         if out is not None:
             keep(out, authority.sign(name, None))
@@ -117,6 +145,8 @@ def list_documents(settings: "Settings") -> None:
         table = authority.table
     for each in table.all_published():
         print(f"{each.name} version {each.version}{'' if each.document else ' (withdrawn)'}")
+        if table.overrides and each.document and _is_overrides(each.document):
+            _tell(table.overrides)
         for policy, conditions in (table.book.conditions if table.book else {}).items():
             if policy.startswith(f"{each.name}/"):
                 effect = "permit" if table.book and policy in table.book.permits else "forbid"
@@ -126,8 +156,17 @@ def list_documents(settings: "Settings") -> None:
 
 
 def _read(document: str, name: str = "") -> "Document":
+    from pipeline.settings import UsageError
     from processors.access.cedar import Document
+    from processors.access.policies import OVERRIDES
 
+    path = Path(document)
+    if path.suffix == _TOML:
+        if name not in ("", OVERRIDES):
+            raise UsageError(f"{document}: a document for the detectors is named {OVERRIDES}, not {name}")
+        return Document(OVERRIDES, path.read_text(encoding="utf-8"), "", b"")
+    if name == OVERRIDES:
+        raise UsageError(f"{document}: {OVERRIDES} is the name of a document for the detectors, in TOML")
     policies, schema = _beside(document, ".cedar"), _beside(document, ".cedarschema", missing="")
     return Document(name or Path(document).stem, policies, schema, b"")
 
@@ -141,7 +180,7 @@ def _beside(document: str, suffix: str, missing: str | None = None) -> str:
         return shipped(suffix)
     path = Path(document)
     if path.suffix != ".cedar":
-        raise UsageError(f"{document}: expected a file NAME.cedar, or `{SHIPPED}`")
+        raise UsageError(f"{document}: expected a file NAME.cedar or NAME.toml, or `{SHIPPED}`")
     path = path.with_suffix(suffix)
     if missing is not None and not path.exists():
         return missing
@@ -152,6 +191,26 @@ def _compiled(documents: "list[Document]") -> "PolicyBook":
     from processors.access.cedar import compile_book
 
     return compile_book(documents)
+
+
+def _is_overrides(document: "Document") -> bool:
+    from processors.access.policies import OVERRIDES
+
+    return document.name == OVERRIDES
+
+
+def _overrides(document: "Document") -> "Overrides":
+    from processors.access.policies import read_overrides
+
+    return read_overrides(document)
+
+
+def _tell(overrides: "Overrides") -> None:
+    """Print what findings cite as `config` where a document sets something."""
+    for ward, config in overrides.wards.items():
+        print(f"  ward {ward!r}: config {config.digest}")
+    for device in overrides.devices:
+        print(f"  device {device!r}: config {overrides.config_of(device, '').digest}, in no such ward")
 
 
 def _authority(settings: "Settings") -> "closing[PolicyAuthority]":

@@ -2,6 +2,9 @@
 
 An entry whose document would not compile with the others is ignored and reported like one with a bad
 signature: what was in force stays in force.
+
+One document is no Cedar but TOML: what wards and devices set otherwise for the detectors. Which it is follows
+from its name, which no Cedar document can have, so neither is ever read as the other.
 """
 
 import re
@@ -12,10 +15,13 @@ from typing import Any
 from processors.access.cedar import Document, PolicyBook, compile_book
 from processors.access.conditions import PolicyError
 from processors.chain import EntryError, SignedTable
+from processors.detect import ConfigError, DetectConfig, Overrides
 from schemas.envelope import PayloadKind
 from schemas.trust import TrustRoot
 
+OVERRIDES = "detectors.toml"
 MAX_DOCUMENTS = 64
+"""Of Cedar."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
 
 
@@ -39,6 +45,8 @@ class PolicyTable(SignedTable):
         """None while no document is in force."""
         self.changed_at = -1
         """Offset of the entry that last changed the book."""
+        self.overrides: Overrides | None = None
+        """What wards and devices set otherwise for the detectors; None while nothing of it is in force."""
 
     def published(self, name: str) -> Published | None:
         """Look a document up at the current offset."""
@@ -55,8 +63,8 @@ class PolicyTable(SignedTable):
 
     def _apply_entry(self, entry: dict[str, Any], digest: bytes, offset: int) -> None:
         name = entry["subject"]
-        if not _NAME.fullmatch(name):
-            message = f"subject {name[:64]!r} is no name: a-z, 0-9, '_', '-', at most 64"
+        if name != OVERRIDES and not _NAME.fullmatch(name):
+            message = f"subject {name[:64]!r} is no name: a-z, 0-9, '_', '-', at most 64, or {OVERRIDES}"
             raise EntryError(message)
         known = self._published.get(name)
         self._check_follows(entry)
@@ -70,12 +78,30 @@ class PolicyTable(SignedTable):
             message = f"WITHDRAW of {name} with policies"
             raise EntryError(message)
         published = {**self._published, name: Published(name, entry["version"], digest, document)}
-        self.book = _compiled(published)
-        self._published, self.changed_at = published, offset
+        if name == OVERRIDES:
+            # No permit rests on it, so the book has not changed.
+            self.overrides = read_overrides(document, self.overrides) if document else None
+        else:
+            self.book, self.changed_at = _compiled(published), offset
+        self._published = published
+
+
+def read_overrides(document: Document, before: Overrides | None = None) -> Overrides:
+    """Read the document of overrides over the defaults of this build; raises PolicyError."""
+    if document.schema:
+        message = f"{OVERRIDES}: it has no Cedar schema"
+        raise PolicyError(message)
+    try:
+        return Overrides.parse(document.policies, DetectConfig.default(), before)
+    except ConfigError as error:
+        message = f"{OVERRIDES}: {error}"
+        raise PolicyError(message) from error
 
 
 def _compiled(published: Mapping[str, Published]) -> PolicyBook | None:
-    documents = [each.document for each in published.values() if each.document is not None]
+    documents = [
+        each.document for each in published.values() if each.document is not None and each.name != OVERRIDES
+    ]
     if len(documents) > MAX_DOCUMENTS:
         message = f"{len(documents)} documents, allowed are {MAX_DOCUMENTS}"
         raise PolicyError(message)

@@ -2,8 +2,8 @@
 
 from processors.detect.access import AccessDetectors, AccessState
 from processors.detect.config import DetectConfig
-from processors.detect.errors import DetectError
-from processors.detect.overrides import Overrides
+from processors.detect.errors import ConfigError, DetectError
+from processors.detect.overrides import ConfigOf, Overrides
 from processors.detect.silence import SilenceRule
 from processors.detect.telemetry import TelemetryDetectors
 from processors.detect.telemetry_state import TelemetryState
@@ -11,6 +11,8 @@ from processors.detect.telemetry_state import TelemetryState
 __all__ = [
     "AccessDetectors",
     "AccessState",
+    "ConfigError",
+    "ConfigOf",
     "DetectConfig",
     "DetectError",
     "Overrides",

@@ -8,6 +8,7 @@ import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from typing import Any
 
@@ -60,10 +61,8 @@ class DetectConfig:
 
     @classmethod
     def default(cls) -> "DetectConfig":
-        """Read the configuration that ships with the package."""
-        return cls.parse(
-            resources.files("processors.detect").joinpath("defaults.toml").read_text(encoding="utf-8")
-        )
+        """Return the configuration that ships with the package: one object, however often it is asked for."""
+        return _shipped()
 
     @classmethod
     def parse(cls, text: str) -> "DetectConfig":
@@ -110,11 +109,18 @@ class DetectConfig:
         )
 
 
+@cache
+def _shipped() -> DetectConfig:
+    return DetectConfig.parse(
+        resources.files("processors.detect").joinpath("defaults.toml").read_text(encoding="utf-8")
+    )
+
+
 def read_toml(text: str) -> dict[str, Any]:
     """Read TOML tables; raises ConfigError for what is none."""
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # it lets a number of 5,000 digits and deep lists through
         message = f"the configuration is not TOML: {error}"
         raise ConfigError(message) from error
 

@@ -73,7 +73,7 @@ def look(scene: Scene, signal: SignalState, limits: SignalLimits, value: float) 
             signal.samples.append(value)
     else:
         _outside(scene, limits, value, was_off=run == OFF)
-    if limits.units:
+    if limits.units or signal.unit:
         _in_another_unit(scene, signal, limits, value, last)
     bind(signal, limits, _open_rules(scene, limits.code))
 
@@ -169,8 +169,9 @@ def _in_another_unit(
                 signal.unit, signal.unit_count, signal.unit_level = number, 1, last
                 break
         return
-    name = limits.units[min(signal.unit, len(limits.units)) - 1]
-    if not is_in(name, value, signal.unit_level):
+    # Under another configuration there may be fewer units, or none: then no value is in one.
+    name = limits.units[min(signal.unit, len(limits.units)) - 1] if limits.units else ""
+    if not name or not is_in(name, value, signal.unit_level):
         episode = scene.state.episodes.get((limits.code, UNIT))
         if episode is None:
             signal.unit = 0

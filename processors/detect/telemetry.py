@@ -15,6 +15,7 @@ from processors.detect.blocks import BLOCK
 from processors.detect.config import DetectConfig
 from processors.detect.deviceblocks import ENDED_BY_SAMPLES, end_block
 from processors.detect.findings import Scene, raise_or_update
+from processors.detect.overrides import ConfigOf
 from processors.detect.replayed import ROWS, is_sampled
 from processors.detect.rules import CLOCK, DEVICE, REPLAY
 from processors.detect.samples import bind, look
@@ -37,12 +38,15 @@ _ROW = [struct.Struct(f"<{count}d") for count in range(MAX_READINGS + 1)]
 class TelemetryDetectors:
     """All rules over readings of one device. Holds no state: that is the caller's, by device.
 
-    `config_of` gives a device's own configuration where wards or devices have one; it must give the same
-    for the same device as long as the detectors live. Without it `config` holds for all.
+    `overriding` is asked once a batch for what gives a device's configuration; None: `config` holds for all.
+    A state goes on under another configuration with what that one knows. Give the same object for the same
+    configuration: another one costs the time to bind a device's signals to it.
     """
 
-    def __init__(self, config: DetectConfig, config_of: Callable[[str], DetectConfig] | None = None) -> None:
-        self._config, self._config_of = config, config_of
+    def __init__(
+        self, config: DetectConfig, overriding: Callable[[], ConfigOf | None] = lambda: None
+    ) -> None:
+        self._config, self._overriding = config, overriding
 
     def new(self) -> TelemetryState:
         """Return the state of a device not seen before."""
@@ -61,7 +65,7 @@ class TelemetryDetectors:
     ) -> list[Finding]:
         """Judge accepted telemetry in its order, updating states; return findings in that order."""
         findings: list[Finding] = []
-        config, config_of = self._config, self._config_of
+        config, config_of = self._config, self._overriding()
         for verified in events:
             device_id = verified.event.device_id
             if config_of is not None:

@@ -5,7 +5,7 @@ from importlib import resources
 
 import pytest
 
-from processors.detect import DetectConfig, Overrides
+from processors.detect import DetectConfig
 from processors.detect.errors import ConfigError
 from schemas.mdc import BY_NAME, SIGNALS
 
@@ -66,26 +66,11 @@ def test_too_many_signals_are_refused() -> None:
         DetectConfig.parse(many)
 
 
-def test_a_ward_and_a_device_override_field_by_field_and_have_digests_of_their_own() -> None:
-    base = DetectConfig.default()
-    overrides = Overrides(
-        wards={"nursery": "[signal.147842]\nhigh = 320.0\nstuck_after = 30"},
-        devices={"did:key:a": "[signal.147842]\nstuck_after = 90"},
-    )
-    config_of = overrides.over(base, {"did:key:a": "nursery", "did:key:b": "nursery"}.get)  # type: ignore[arg-type]
-    a, b, other = config_of("did:key:a"), config_of("did:key:b"), config_of("did:key:c")
-    assert other is base
-    assert config_of("did:key:a") is a
-    assert (a.signals[HR].high, a.signals[HR].stuck_after, a.signals[HR].low) == (320.0, 90, 15.0)
-    assert (b.signals[HR].high, b.signals[HR].stuck_after) == (320.0, 30)
-    assert len({a.digest, b.digest, base.digest}) == 3
-    assert overrides.over(base, lambda _device: "nursery")("did:key:a").digest == a.digest
+def test_what_a_toml_reader_stumbles_over_is_one_clear_error() -> None:
+    for text in ("x = " + "9" * 5000, "x = " + "[" * 20_000, "x = 2026-13-45"):
+        with pytest.raises(ConfigError, match="not TOML"):
+            DetectConfig.parse(text)
 
 
-def test_an_override_at_fault_is_refused_before_any_device_comes() -> None:
-    with pytest.raises(ConfigError, match=r"low 400\.0 must be below"):
-        Overrides(wards={"icu": "[signal.147842]\nlow = 400.0"}).over(DetectConfig.default(), lambda _d: "")
-    with pytest.raises(ConfigError, match="unknown fields"):
-        Overrides(devices={"did:key:a": "[signal.147842]\nlo = 4.0"}).over(
-            DetectConfig.default(), lambda _d: ""
-        )
+def test_what_ships_is_one_object() -> None:
+    assert DetectConfig.default() is DetectConfig.default()

@@ -194,10 +194,16 @@ def test_a_device_that_reports_twice_as_often_or_seldom_is_found() -> None:
 
 
 def test_a_device_with_limits_of_its_own_cites_them() -> None:
-    overrides = Overrides(devices={"did:key:z6MkDevice": "[signal.147842]\nhigh = 60.0"})
-    config_of = overrides.over(CONFIG, lambda _device: "icu")
+    text = '[device."did:key:z6MkDevice".signal.147842]\nlow = 15.0\nhigh = 60.0'
+    overrides = Overrides.parse(text, CONFIG)
+
+    def config_of(device_id: str) -> DetectConfig:
+        return overrides.config_of(device_id, "icu")
+
     state = DETECTORS.new()
-    found = TelemetryDetectors(CONFIG, config_of).process([event(0, {HR: 70.0})], lambda _device: state)
+    found = TelemetryDetectors(CONFIG, lambda: config_of).process(
+        [event(0, {HR: 70.0})], lambda _device: state
+    )
     assert opened(found) == ["bounds"]
     assert found[0].parameters["config"] == config_of("did:key:z6MkDevice").digest != CONFIG.digest
 
