@@ -91,7 +91,7 @@ def try_cases(
 
     if Path(document).suffix == _TOML:
         raise UsageError(f"{document}: cases test policies; try limits on recorded data (`detect replay`)")
-    text = cases.read_text(encoding="utf-8") if cases is not None else _beside(document, ".cases.toml")
+    text = _text_of(cases) if cases is not None else _beside(document, ".cases.toml")
     results = run_cases(text, _compiled([_read(document)]))
     for result in results:
         effect = "permit" if result.verdict.is_permit else "deny"
@@ -164,7 +164,7 @@ def _read(document: str, name: str = "") -> "Document":
     if path.suffix == _TOML:
         if name not in ("", OVERRIDES):
             raise UsageError(f"{document}: a document for the detectors is named {OVERRIDES}, not {name}")
-        return Document(OVERRIDES, path.read_text(encoding="utf-8"), "", b"")
+        return Document(OVERRIDES, _text_of(path), "", b"")
     if name == OVERRIDES:
         raise UsageError(f"{document}: {OVERRIDES} is the name of a document for the detectors, in TOML")
     policies, schema = _beside(document, ".cedar"), _beside(document, ".cedarschema", missing="")
@@ -184,7 +184,16 @@ def _beside(document: str, suffix: str, missing: str | None = None) -> str:
     path = path.with_suffix(suffix)
     if missing is not None and not path.exists():
         return missing
-    return path.read_text(encoding="utf-8")
+    return _text_of(path)
+
+
+def _text_of(path: Path) -> str:
+    from pipeline.settings import UsageError
+
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: {error}") from error
 
 
 def _compiled(documents: "list[Document]") -> "PolicyBook":

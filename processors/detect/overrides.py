@@ -154,10 +154,15 @@ def _over(base: DetectConfig, where: str, tables: Table) -> DetectConfig:
         else:
             _fields(table, at, frozenset(known))
     try:
-        return base.with_overrides(tables)
+        config = base.with_overrides(tables)
     except ConfigError as error:
         message = f"{where}: {error}"
         raise ConfigError(message) from error
+    for code, fields in tables.get("signal", {}).items():
+        if ("low" in fields) is not ("high" in fields):
+            message = f"[{where}.signal.{code}] low and high come together"
+            raise ConfigError(message)
+    return config
 
 
 def _signals(tables: Table, where: str) -> None:
@@ -171,9 +176,6 @@ def _signals(tables: Table, where: str) -> None:
             message = f"[{at}] is not an MDC code: decimal, without leading zeros"
             raise ConfigError(message)
         _fields(fields, at, None)
-        if ("low" in fields) is not ("high" in fields):
-            message = f"[{at}] low and high come together"
-            raise ConfigError(message)
 
 
 def _fields(fields: Any, where: str, known: frozenset[str] | None) -> None:
