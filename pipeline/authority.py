@@ -56,9 +56,9 @@ class Authority:
             for did, key, attributes in devices
         )
 
-    def rotate(self, did: str, key: NewKey) -> bytes:
-        """Give a subject a new key of a purpose; the old one ends."""
-        return self._write(did, "ROTATE", key=key.to_entry())
+    def rotate(self, did: str, key: NewKey, attributes: Mapping[str, str] | None = None) -> bytes:
+        """Give a subject a new key of a purpose, and attributes in place of all it has; the old key ends."""
+        return self._write(did, "ROTATE", key=key.to_entry(), attributes=dict(attributes or {}))
 
     def revoke(self, did: str, key_id: str, compromised_since_us: int | None = None) -> bytes:
         """End a key."""

@@ -68,16 +68,23 @@ def enroll(
 def rotate(
     settings: "Settings",
     key_file: Annotated[Path, typer.Argument(metavar="KEYFILE", help="The device's present key file.")],
+    *,
+    attribute: Annotated[
+        list[str] | None,
+        typer.Option("--attribute", "-a", metavar="KEY=VALUE", help="What changes: ward=ICU-3, ..."),
+    ] = None,
 ) -> None:
     """Give a device a new key; the old one ends at once. The new key replaces the file's content."""
     import os
 
     from pipeline.authority import NewKey
     from pipeline.identity import load_identity, save_identity
+    from pipeline.settings import parse_assignments
     from schemas.ed25519 import SEED_BYTES
     from schemas.signing import SigningIdentity
 
     old = load_identity(key_file)
+    changed = parse_assignments(attribute or [])
     with _authority(settings) as authority:
         subject = authority.registry.subject(old.did)
         number = len(subject.keys) + 1 if subject else 1
@@ -87,7 +94,8 @@ def rotate(
         staged.unlink(missing_ok=True)
         save_identity(staged, new)
         purpose = subject.keys[old.key_id].purpose if subject and old.key_id in subject.keys else "EVENT"
-        authority.rotate(old.did, NewKey(new.key_id, new.public_key, purpose))
+        attributes = {**subject.attributes, **changed} if subject and changed else None
+        authority.rotate(old.did, NewKey(new.key_id, new.public_key, purpose), attributes)
         staged.replace(key_file)
     print(f"{old.did} signs with {new.key_id} from now on; {old.key_id} has ended")
 

@@ -11,10 +11,14 @@ HR = BY_NAME["hr"].code
 NURSERY = f"[ward.nursery.signal.{HR}]\nlow = 40.0\nhigh = 320.0\n"
 
 
-def high(topic: PolicyTopic, ward: str) -> float | None:
-    """The upper bound of heart rates in a ward; None where nothing is set at all."""
-    overrides = topic.table.overrides
-    return overrides.config_of("did:key:a", ward).signals[HR].high if overrides else None
+def config_of(topic: PolicyTopic, ward: str) -> DetectConfig:
+    assert topic.table.overrides is not None
+    return topic.table.overrides.config_of("did:key:a", ward)
+
+
+def high(topic: PolicyTopic, ward: str) -> float:
+    """The upper bound of heart rates in a ward."""
+    return config_of(topic, ward).signals[HR].high
 
 
 def refused(topic: PolicyTopic, says: str) -> None:
@@ -28,9 +32,9 @@ def test_it_comes_into_force_is_replaced_and_withdrawn() -> None:
     assert topic.table.overrides is None
     topic.publish(OVERRIDES, NURSERY, "")
     assert (high(topic, "nursery"), high(topic, "ICU-2")) == (320.0, 300.0)
-    nursery = topic.table.overrides.wards["nursery"]  # type: ignore[union-attr]
+    first = config_of(topic, "nursery")
     topic.publish(OVERRIDES, NURSERY + "[ward.icu.replay]\nwindow_h = 30", "")
-    assert topic.table.overrides.wards["nursery"] is nursery  # type: ignore[union-attr]
+    assert config_of(topic, "nursery") is first
     topic.withdraw(OVERRIDES)
     assert topic.table.overrides is None
     topic.publish(OVERRIDES, NURSERY.replace("320", "310"), "")
@@ -41,8 +45,7 @@ def test_it_comes_into_force_is_replaced_and_withdrawn() -> None:
 def test_it_is_over_the_very_defaults_that_others_hold() -> None:
     topic = PolicyTopic()
     topic.publish(OVERRIDES, NURSERY, "")
-    assert topic.table.overrides is not None
-    assert topic.table.overrides.config_of("did:key:a", "") is DetectConfig.default()
+    assert config_of(topic, "") is DetectConfig.default()
 
 
 def test_permits_and_the_book_do_not_move_with_it() -> None:
@@ -118,8 +121,5 @@ def test_the_same_topic_comes_to_the_same_digests() -> None:
     topic.publish(OVERRIDES, NURSERY + '[device."did:key:a".replay]\nwindow_h = 30', "")
     for record in topic.records:
         again.table.apply(record)
-    one, other = topic.table.overrides, again.table.overrides
-    assert one is not None
-    assert other is not None
     for ward in ("nursery", "", "ICU-2"):
-        assert one.config_of("did:key:a", ward).digest == other.config_of("did:key:a", ward).digest
+        assert config_of(topic, ward).digest == config_of(again, ward).digest
