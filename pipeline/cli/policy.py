@@ -72,7 +72,8 @@ def check(
     for each in overrides:
         _tell(each)
         if device or ward:
-            print(f"device {device!r} in ward {ward!r}: config {each.config_of(device, ward).digest}")
+            who = f"device {device!r} in " if device else ""
+            print(f"{who}ward {ward!r}: config {each.config_of(device, ward).digest}")
 
 
 def try_cases(
