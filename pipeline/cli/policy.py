@@ -219,7 +219,7 @@ def _tell(overrides: "Overrides") -> None:
     """Print what findings cite as `config` where a document sets something."""
     for ward, config in overrides.wards.items():
         print(f"  ward {ward!r}: config {config.digest}")
-    for device in overrides.devices:
+    for device in overrides.device_tables:
         print(f"  device {device!r}: config {overrides.config_of(device, '').digest}, in no such ward")
 
 

@@ -15,7 +15,7 @@ else it sets. That is why fields that limit each other come together (`low` and 
 their kind and codes, and why all else is checked by itself.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from processors.detect.config import DetectConfig, read_toml
@@ -47,64 +47,58 @@ class Overrides:
     def __init__(
         self,
         base: DetectConfig,
-        wards: Mapping[str, DetectConfig],
-        devices: Mapping[str, Table],
+        ward_tables: Mapping[str, Table],
+        device_tables: Mapping[str, Table],
         before: "Overrides | None" = None,
     ) -> None:
-        self.base = base
-        self.wards, self.devices = wards, devices
-        """What is in force in a ward, and what a device has set."""
-        self._merged = before.still_merged(devices) if before else {}
+        """Check what wards and devices set; raises ConfigError. What `before` has is taken from it."""
+        self.base, self.ward_tables, self.device_tables = base, ward_tables, device_tables
+        self.wards: dict[str, DetectConfig] = {}
+        """What is in force in a ward."""
+        self.merged: dict[str, tuple[DetectConfig, DetectConfig]] = {}
+        """Of a device: its ward's, and with its own over it. One each, of the ward that it was last in."""
+        for name, table in ward_tables.items():
+            if before is not None and _is_same(before.ward_tables.get(name), table):
+                self.wards[name] = before.wards[name]
+            else:
+                self.wards[name] = _over(base, _where("ward", name), table)
+        for name, table in device_tables.items():
+            if before is None or not _is_same(before.device_tables.get(name), table):
+                _over(base, _where("device", name), table)
+            elif name in before.merged:
+                self.merged[name] = before.merged[name]
 
     @classmethod
     def parse(cls, text: str, base: DetectConfig, before: "Overrides | None" = None) -> "Overrides":
         """Read a document; raises ConfigError naming the ward or device, the table and the field at fault.
 
-        What `before` has already is the same object here, so that a change elsewhere binds nothing anew.
+        What `before`, a document over the same `base`, has already is not checked again and is the same
+        object here, so that a version costs what it changes.
         """
         try:
-            return cls._read(_bounded(text), base, before)
+            tables = _bounded(text)
+            unknown = sorted(tables.keys() - {"ward", "device"})
+            if unknown:
+                message = f"[{unknown[0]}] is unknown: expected [ward.NAME...] and [device.DID...]"
+                raise ConfigError(message)
+            wards = _named(tables, "ward", MAX_WARDS, MAX_WARD_NAME)
+            devices = _named(tables, "device", MAX_DEVICES, MAX_DEVICE_NAME)
+            if not wards and not devices:
+                message = "nothing is set: no [ward.NAME...] and no [device.DID...]"
+                raise ConfigError(message)
+            return cls(base, wards, devices, before)
         except ConfigError as error:
             raise ConfigError(str(error)[:_MAX_ERROR]) from error
-
-    @classmethod
-    def _read(cls, tables: Table, base: DetectConfig, before: "Overrides | None") -> "Overrides":
-        unknown = sorted(tables.keys() - {"ward", "device"})
-        if unknown:
-            message = f"[{unknown[0]}] is unknown: expected [ward.NAME...] and [device.DID...]"
-            raise ConfigError(message)
-        wards, devices = dict[str, DetectConfig](), dict[str, Table]()
-        known = {each.digest: each for each in before.wards.values()} if before else {}
-        for name, where, table in _named(tables, "ward", MAX_WARDS, MAX_WARD_NAME):
-            config = _over(base, where, table)
-            wards[name] = known.get(config.digest, config)
-        for name, where, table in _named(tables, "device", MAX_DEVICES, MAX_DEVICE_NAME):
-            if not name.startswith("did:"):
-                message = f"[{where}] is not the DID of a device"
-                raise ConfigError(message)
-            _over(base, where, table)
-            devices[name] = table
-        if not wards and not devices:
-            message = "nothing is set: no [ward.NAME...] and no [device.DID...]"
-            raise ConfigError(message)
-        return cls(base, wards, devices, before)
-
-    def still_merged(self, devices: Mapping[str, Table]) -> dict[str, tuple[DetectConfig, DetectConfig]]:
-        """Of each device that keeps what it has set: its ward's configuration, and with its own over it.
-
-        One each, of the ward that it was last in.
-        """
-        return {name: each for name, each in self._merged.items() if devices.get(name) == self.devices[name]}
 
     def config_of(self, device_id: str, ward: str) -> DetectConfig:
         """Return what is in force for a device in a ward; of a device without one, `ward` is empty."""
         config = self.wards.get(ward, self.base)
-        own = self.devices.get(device_id)
+        own = self.device_tables.get(device_id)
         if own is None:
             return config
-        merged = self._merged.get(device_id)
+        merged = self.merged.get(device_id)
         if merged is None or merged[0] is not config:
-            merged = self._merged[device_id] = config, config.with_overrides(own)
+            merged = self.merged[device_id] = config, config.with_overrides(own)
         return merged[1]
 
 
@@ -120,8 +114,8 @@ def _bounded(text: str) -> dict[str, Any]:
     return read_toml(text)
 
 
-def _named(tables: Table, kind: str, most: int, longest: int) -> Iterator[tuple[str, str, Table]]:
-    """List the tables of a kind: name, how errors speak of it, and what it sets."""
+def _named(tables: Table, kind: str, most: int, longest: int) -> Mapping[str, Table]:
+    """Return the tables of a kind by the names of whom they are for."""
     found = tables.get(kind, {})
     if not isinstance(found, dict):
         message = f"expected [{kind}.NAME...], not a value `{kind}`"
@@ -130,11 +124,24 @@ def _named(tables: Table, kind: str, most: int, longest: int) -> Iterator[tuple[
         message = f"[{kind}] names {len(found)}, allowed are {most}"
         raise ConfigError(message)
     for name, table in found.items():
-        where = f"{kind}.{name[:MAX_WARD_NAME]}"
+        where = _where(kind, name)
         if not 0 < len(name) <= longest:
             message = f"[{where}] has a name of {len(name)} characters, allowed are 1 to {longest}"
             raise ConfigError(message)
-        yield name, where, _table(table, where)
+        if kind == "device" and not name.startswith("did:"):
+            message = f"[{where}] is not the DID of a device"
+            raise ConfigError(message)
+        _table(table, where)
+    return found
+
+
+def _where(kind: str, name: str) -> str:
+    return f"{kind}.{name[:MAX_WARD_NAME]}"
+
+
+def _is_same(one: Table | None, other: Table) -> bool:
+    # Spelled out, since 1, 1.0 and true are equal and have other digests, if they are allowed at all.
+    return repr(one) == repr(other)
 
 
 def _over(base: DetectConfig, where: str, tables: Table) -> DetectConfig:

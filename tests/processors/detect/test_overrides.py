@@ -48,6 +48,16 @@ def test_the_same_is_the_same_object_also_in_the_next_document() -> None:
     assert other.config_of(DEVICE, "nursery").signals[HR].stuck_after == 91
 
 
+def test_what_is_equal_and_not_the_same_is_read_anew() -> None:
+    one = "[ward.nursery.signal.1]\nlow = {}\nhigh = 2\n"
+    first = Overrides.parse(one.format("1") + OWN, BASE)
+    kept = first.config_of(DEVICE, "nursery").digest
+    with pytest.raises(ConfigError, match="low must be a finite number"):
+        Overrides.parse(one.format("true") + OWN, BASE, first)
+    next_one, anew = (Overrides.parse(one.format("1.0") + OWN, BASE, each) for each in (first, None))
+    assert next_one.config_of(DEVICE, "nursery").digest == anew.config_of(DEVICE, "nursery").digest != kept
+
+
 def many(kind: str, number: int) -> str:
     return "".join(f'[{kind}."did:{each}".replay]\nwindow_h = 9\n' for each in range(number))
 
@@ -158,8 +168,10 @@ def accepted(texts: list[str], header: str) -> list[str]:
 @given(st.lists(setting(), min_size=6, max_size=10), st.lists(setting(), min_size=6, max_size=10))
 def test_whatever_is_taken_makes_sense_together(of_ward: list[str], of_device: list[str]) -> None:
     header = f'[device."{DEVICE}"]\n'
-    wards = [Overrides.parse(f"[ward.a]\n{each}", BASE).wards for each in accepted(of_ward, "[ward.a]\n")]
-    devices = [Overrides.parse(header + each, BASE).devices for each in accepted(of_device, header)]
+    wards = [
+        Overrides.parse(f"[ward.a]\n{each}", BASE).ward_tables for each in accepted(of_ward, "[ward.a]\n")
+    ]
+    devices = [Overrides.parse(header + each, BASE).device_tables for each in accepted(of_device, header)]
     for ward in wards:
         for device in devices:
             assert Overrides(BASE, ward, device).config_of(DEVICE, "a").digest != BASE.digest
