@@ -11,11 +11,11 @@ import struct
 from collections.abc import Sequence
 from functools import lru_cache
 
-from processors.detect.blocks import TRACKED, new_track
+from processors.detect.blocks import TRACK, new_track
 from processors.detect.devicecourse import Course
 from processors.detect.errors import StateError
 from processors.detect.relations import RELATED, RelationTrack
-from processors.detect.replayed import KEPT, ROWS, Prints
+from processors.detect.replayed import CRC, KEPT, ROWS, Prints
 from processors.detect.rules import RULES
 
 VERSION = 2
@@ -33,7 +33,7 @@ _COUNT = struct.Struct("<H")
 _EPISODE = struct.Struct("<iBqIB")
 _COURSE = struct.Struct("<BqqqqIqqqHHd")
 _PRINTS = struct.Struct("<BBIIq")
-_SIGNAL = struct.Struct(f"<idiqBdBBB{TRACKED}d")
+_SIGNAL = struct.Struct(f"<idiqBdBBB{TRACK.size}s")
 _RELATION = struct.Struct(f"<i{RELATED}d")
 _FORMER_HEAD = struct.Struct("<BH")
 _FORMER_SIGNAL = struct.Struct("<idiq")
@@ -145,22 +145,23 @@ class TelemetryState:
         if self.layout is not None:
             self.layout.write_back(self.last_offset)
         course, prints = self.course, self.prints
-        parts = [
+        parts: list[bytes | bytearray] = [
             _HEAD.pack(VERSION, self.events, self.first_offset),
             _COURSE.pack(
                 self.begun, course.time_us, course.append_ms, course.top_us, course.difference_us,
                 course.below, course.below_since_ms, course.block_us, course.block_append_ms,
                 course.blocks, course.off_rate, course.interval_us,
             ),
-            _PRINTS.pack(len(prints.rows), len(prints.kept), prints.spacing, prints.since, 0),
-            _numbers(len(prints.rows) + len(prints.kept), "I").pack(*prints.rows, *prints.kept),
+            _PRINTS.pack(len(prints.rows) // CRC, len(prints.kept) // CRC, prints.spacing, prints.since, 0),
+            prints.rows,
+            prints.kept,
             _COUNT.pack(len(self.signals)),
         ]  # fmt: skip
         for each in self.signals.values():
             parts.append(
                 _SIGNAL.pack(
                     each.code, each.last, each.run, each.first_offset, each.unit, each.unit_level,
-                    each.unit_count, each.carried, len(each.samples), *each.track,
+                    each.unit_count, each.carried, len(each.samples), each.track,
                 )
             )  # fmt: skip
             parts.append(_numbers(len(each.samples), "d").pack(*each.samples))
@@ -209,11 +210,11 @@ def _current(data: bytes) -> tuple[TelemetryState, int]:
         message = f"telemetry state with {rows} rows and {kept} fingerprints"
         raise StateError(message)
     at += _PRINTS.size
-    numbers = _numbers(rows + kept, "I")
-    found = numbers.unpack_from(data, at)
-    prints.rows, prints.kept = list(found[:rows]), list(found[rows:])
-    prints.known = set(prints.kept)
-    at += numbers.size
+    crcs = _numbers(rows + kept, "I")
+    crcs.unpack_from(data, at)  # raises where they are cut short
+    prints.rows = bytearray(data[at : at + rows * CRC])
+    prints.kept = bytearray(data[at + rows * CRC : at + crcs.size])
+    at += crcs.size
     (signals,) = _COUNT.unpack_from(data, at)
     at += _COUNT.size
     for _ in range(signals):
@@ -229,7 +230,7 @@ def _current(data: bytes) -> tuple[TelemetryState, int]:
 
 def _read_signal(state: TelemetryState, data: bytes, at: int) -> int:
     (
-        code, last, run, first_offset, unit, unit_level, unit_count, carried, samples, *track,
+        code, last, run, first_offset, unit, unit_level, unit_count, carried, samples, track,
     ) = _SIGNAL.unpack_from(data, at)  # fmt: skip
     at += _SIGNAL.size
     if samples > MAX_BUFFERED:
