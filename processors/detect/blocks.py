@@ -9,6 +9,7 @@ Technometrics 1 (1959).
 """
 
 import math
+from array import array
 from bisect import bisect
 from collections.abc import Iterable, Sequence
 from operator import sub
@@ -90,7 +91,7 @@ class Block(NamedTuple):
     """What `judge` takes."""
 
     track: Track
-    samples: Sequence[float]
+    samples: "array[float]"
     limits: BlockLimits
 
 

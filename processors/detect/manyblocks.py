@@ -49,7 +49,7 @@ def judge_many(blocks: Sequence[Block]) -> list[tuple[Track, Broken]]:
     count = len(blocks)
     known = np.frombuffer(b"".join([each.track for each in blocks]), "<f8").reshape(count, TRACKED)
     thresholds = np.frombuffer(b"".join([each.limits.packed for each in blocks]), "<f8")
-    samples = np.array([each.samples for each in blocks], "f8")
+    samples = np.frombuffer(b"".join([each.samples for each in blocks])).reshape(count, BLOCK + 1)
     with np.errstate(all="ignore"):
         after, is_near_a_rule = _usual(
             np.ascontiguousarray(known.T),

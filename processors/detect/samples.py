@@ -86,7 +86,7 @@ def _open_rules(scene: Scene, code: int) -> int:
 def _switch_off(scene: Scene, signal: SignalState) -> None:
     if signal.run != OFF:
         signal.track = interrupted(signal.track)
-        signal.samples.clear()
+        del signal.samples[:]
         signal.carried = 0
         signal.unit = 0
         if (signal.code, UNIT) in scene.state.episodes:

@@ -8,10 +8,12 @@ most. Bytes of version 1, which held the last values and episodes only, are read
 
 import math
 import struct
+import sys
+from array import array
 from collections.abc import Sequence
 from functools import lru_cache
 
-from processors.detect.blocks import TRACK, new_track
+from processors.detect.blocks import BLOCK, TRACK, new_track
 from processors.detect.devicecourse import Course
 from processors.detect.errors import StateError
 from processors.detect.relations import RELATED, RelationTrack
@@ -44,6 +46,15 @@ def _numbers(count: int, kind: str) -> struct.Struct:
     return struct.Struct(f"<{count}{kind}")
 
 
+def _little_endian(numbers: "array[float]") -> "array[float]":
+    """Return the numbers as they stand in a state, or the other way round."""
+    if sys.byteorder == "little":
+        return numbers
+    swapped = numbers[:]
+    swapped.byteswap()
+    return swapped
+
+
 class Episode:
     """An open finding: raw offset of its first sample, samples or blocks so far, calm ones since."""
 
@@ -74,7 +85,8 @@ class SignalState:
         self.run = OFF
         self.first_offset = 0
         self.open = 0
-        self.samples: list[float] = []
+        self.samples = array("d")
+        """Doubles side by side: eight lists of numbers of each device would take four times the room."""
         self.carried = 0
         self.unit = self.unit_count = 0
         self.unit_level = 0.0
@@ -100,7 +112,7 @@ class Layout:
         self.is_new = True
         """Until the first event with it: `lasts` are the signals' own."""
         self.roofs = [math.nan if each is None else each.roof for each in signals]
-        self.samples: list[list[float]] = [[] if each is None else each.samples for each in signals]
+        self.samples = [array("d") if each is None else each.samples for each in signals]
 
     def settle(self, at: int) -> None:
         """Take up what a closer look made of a signal; one in a run is looked at until the run ends."""
@@ -164,7 +176,7 @@ class TelemetryState:
                     each.unit_count, each.carried, len(each.samples), each.track,
                 )
             )  # fmt: skip
-            parts.append(_numbers(len(each.samples), "d").pack(*each.samples))
+            parts.append(_little_endian(each.samples).tobytes())
         parts.append(_COUNT.pack(len(self.relations)))
         for code, known in self.relations.items():
             parts.append(_RELATION.pack(code, *known))
@@ -197,6 +209,9 @@ def _current(data: bytes) -> tuple[TelemetryState, int]:
     state = TelemetryState()
     course, prints = state.course, state.prints
     _, state.events, state.first_offset = _HEAD.unpack_from(data)
+    if state.events >= BLOCK:
+        message = f"telemetry state with {state.events} events in a block"
+        raise StateError(message)
     at = _HEAD.size
     (
         begun, course.time_us, course.append_ms, course.top_us, course.difference_us, course.below,
@@ -240,9 +255,12 @@ def _read_signal(state: TelemetryState, data: bytes, at: int) -> int:
     each.last, each.run, each.first_offset, each.carried = last, run, first_offset, carried
     each.unit, each.unit_level, each.unit_count = unit, unit_level, unit_count
     each.track = track
-    numbers = _numbers(samples, "d")
-    each.samples = list(numbers.unpack_from(data, at))
-    return at + numbers.size
+    end: int = at + 8 * samples
+    if end > len(data):
+        raise struct.error  # told as cut short
+    each.samples.frombytes(data[at:end])
+    each.samples = _little_endian(each.samples)
+    return end
 
 
 def _read_episodes(state: TelemetryState, data: bytes, at: int) -> int:

@@ -1,6 +1,7 @@
 """Blocks judged together are judged as each alone, bit for bit; batches as one event after another."""
 
 import random
+from array import array
 from collections.abc import Iterable, Sequence
 
 from hypothesis import given, settings
@@ -47,7 +48,7 @@ def test_whatever_signals_show_is_judged_alike(made: list[tuple[list[list[float]
     known: list[tuple[bytes, float]] = [(new_track(), 0.0)] * len(made)
     for number in range(12):
         blocks = [
-            Block(track, [last, *courses[number % len(courses)]], limits)
+            Block(track, array("d", [last, *courses[number % len(courses)]]), limits)
             for (track, last), (courses, limits) in zip(known, made, strict=True)
         ]
         if blocks:
@@ -86,7 +87,7 @@ def test_long_courses_of_many_signals_are_judged_alike() -> None:
                 tracks[at] = interrupted(tracks[at])
             levels[at] += rng.gauss(0, 0.3) + (70 - levels[at]) / 50
             lasts[at] = samples[-1]
-            blocks.append(Block(tracks[at], samples, LIMITS[at % len(LIMITS)]))
+            blocks.append(Block(tracks[at], array("d", samples), LIMITS[at % len(LIMITS)]))
         tracks = same(blocks)
 
 
