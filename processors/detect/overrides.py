@@ -35,7 +35,8 @@ LARGEST, SMALLEST = 1e9, 1e-9
 """Of numbers that are not 0: whatever is divided by them is finite."""
 _MAX_ERROR = 500
 _FIXED = frozenset({"kind", "codes"})
-_NOT_HERE = "access"
+TABLES = ("signal", "relation", "blocks", "telemetry", "clock", "reporting", "replay")
+"""Those by which the readings of one device are judged; the others are about more than that."""
 
 ConfigOf = Callable[[str], DetectConfig]
 """The configuration that is in force for a device id."""
@@ -148,11 +149,10 @@ def _over(base: DetectConfig, where: str, tables: Table) -> DetectConfig:
     """Check what one ward or device sets, and lay it over the defaults."""
     for name, table in tables.items():
         at = f"{where}.{name}"
-        known = base.tables.get(name)
-        if name == _NOT_HERE or not isinstance(known, dict):
-            names = ", ".join(each for each in base.tables if each != _NOT_HERE)
-            message = f"[{at}] cannot be set for a ward or a device, only {names}"
+        if name not in TABLES:
+            message = f"[{at}] cannot be set for a ward or a device, only {', '.join(TABLES)}"
             raise ConfigError(message)
+        known = base.tables[name]
         if name == "signal":
             _signals(_table(table, at), at)
         elif name == "relation":

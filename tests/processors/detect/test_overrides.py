@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from processors.detect import ConfigError, ConfigOf, DetectConfig, Overrides, TelemetryDetectors
-from processors.detect.overrides import MAX_BYTES, MAX_DEVICES, MAX_SIGNALS, MAX_WARDS
+from processors.detect.overrides import MAX_BYTES, MAX_DEVICES, MAX_SIGNALS, MAX_WARDS, TABLES
 from processors.model import RawRecord, VerifiedEvent
 from schemas.envelope import PayloadKind
 from schemas.events import Event
@@ -128,7 +128,7 @@ numbers = st.one_of(
 values = st.one_of(
     numbers.map(str), st.lists(numbers.map(str), max_size=3).map(lambda each: f"[{', '.join(each)}]")
 )
-TABLES = {name: table for name, table in BASE.tables.items() if name not in ("signal", "relation", "access")}
+PLAIN = {name: BASE.tables[name] for name in TABLES if name not in ("signal", "relation")}
 RELATIONS = BASE.tables["relation"]
 SIGNAL_FIELDS = sorted({field for table in BASE.tables["signal"].values() for field in table})
 SIGNAL_FIELDS += ["low", "high"] * 4  # which limit each other, so they are tried most
@@ -147,8 +147,8 @@ def setting(draw: st.DrawFn) -> str:
     if kind == "relation":
         name = draw(st.sampled_from(sorted(RELATIONS)))
         return f"relation.{name}.{draw(st.sampled_from(sorted(RELATIONS[name])))} = {draw(values)}"
-    name = draw(st.sampled_from(sorted(TABLES)))
-    return f"{name}.{draw(st.sampled_from(sorted(TABLES[name])))} = {draw(values)}"
+    name = draw(st.sampled_from(sorted(PLAIN)))
+    return f"{name}.{draw(st.sampled_from(sorted(PLAIN[name])))} = {draw(values)}"
 
 
 def accepted(texts: list[str], header: str) -> list[str]:
@@ -180,11 +180,11 @@ def test_whatever_is_taken_makes_sense_together(of_ward: list[str], of_device: l
 # ---- what a change does to states -------------------------------------------------------------------
 
 
-def event(offset: int, readings: dict[int, float]) -> VerifiedEvent:
+def event(offset: int, readings: dict[int, float], device_id: str = DEVICE) -> VerifiedEvent:
     body = {"codes": list(readings), "values": list(readings.values())}
     ms = 1_700_000_000_000 + offset * 60_000
     return VerifiedEvent(
-        Event(PayloadKind.TELEMETRY, DEVICE, 1, offset + 1, ms * 1000, body),
+        Event(PayloadKind.TELEMETRY, device_id, 1, offset + 1, ms * 1000, body),
         offset.to_bytes(32, "big"),
         RawRecord("device.telemetry.raw", 3, offset, ms, None, None),
         0,
@@ -253,6 +253,32 @@ def test_switching_forgets_only_the_signal_that_a_configuration_does_not_know(
     for each in (now, whole):
         detectors_now.process(last, lambda _device, each=each: each)  # type: ignore[misc]
     assert detectors_now.dump(now) == detectors_now.dump(whole)  # type: ignore[arg-type]
+
+
+def test_devices_of_many_wards_in_one_batch_are_judged_as_each_alone() -> None:
+    text = f"[ward.loud.signal.{HR}]\nnoise = 60.0\nspread = 60.0\nmax_change = 200.0\n{NURSERY}"
+    overrides = Overrides.parse(text, BASE)
+    wards = ("", "loud", "nursery")
+    ward_of = {f"did:key:{number}": wards[number % 3] for number in range(300)}
+    in_force: ConfigOf = lambda device: overrides.config_of(device, ward_of[device])  # noqa: E731
+    detectors = TelemetryDetectors(BASE, lambda: in_force)
+
+    def value(device: int, number: int) -> float:
+        return 70.0 + (device * 7 + number * 13) % 11 / 10 + (60.0 if number % 9 == device % 9 else 0.0)
+
+    events = [
+        event(number, {HR: value(device, number)}, f"did:key:{device}")
+        for number in range(48)
+        for device in range(300)
+    ]
+    together, alone = ({each: detectors.new() for each in ward_of} for _ in range(2))
+    found = detectors.process(events, together.__getitem__)
+    assert all(each.parameters["config"] == in_force(each.device_id).digest for each in found)
+    assert {ward_of[each.device_id] for each in found if each.rule == "rate_of_change"} == {"", "nursery"}
+    assert found == [each for one in events for each in detectors.process([one], alone.__getitem__)]
+    assert [detectors.dump(each) for each in together.values()] == [
+        detectors.dump(each) for each in alone.values()
+    ]
 
 
 wild = st.one_of(
