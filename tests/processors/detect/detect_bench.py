@@ -82,7 +82,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--devices", type=int, default=500)
     parser.add_argument("--reports", type=int, default=200, help="of each device")
-    parser.add_argument("--batch", type=int, default=5000, help="events that are judged together")
+    parser.add_argument("--batch", type=int, default=2000, help="events that are judged together")
     parser.add_argument("--runs", type=int, default=5)
     options = parser.parse_args()
     made = events(options.devices, options.reports)
