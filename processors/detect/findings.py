@@ -105,11 +105,20 @@ def raise_or_update(
 
 def close(scene: Scene, code: int, rule: int, extra: Mapping[str, str] | None = None) -> None:
     """End an episode, which must be open."""
-    episode = scene.state.episodes.pop((code, rule))
     text = TELLINGS[rule].over.format(signal=label(code), other="the other signal")
-    text += f", after {episode.samples} samples" if extra is not None else ""
+    text += f", after {scene.state.episodes[code, rule].samples} samples" if extra is not None else ""
+    _end(scene, code, rule, text, extra or {})
+
+
+def give_up(scene: Scene, code: int, rule: int) -> None:
+    """End an episode about a signal that is judged no more: whether it is over nobody can tell."""
+    _end(scene, code, rule, f"{label(code)} is not judged any more: no limits are configured for it here", {})
+
+
+def _end(scene: Scene, code: int, rule: int, text: str, extra: Mapping[str, str]) -> None:
+    episode = scene.state.episodes.pop((code, rule))
     verdict = Verdict(FindingStatus.CLEARED, Severity.INFORMATIONAL, 0.0, text)
-    report(scene, code, rule, episode, verdict, extra=extra or {})
+    report(scene, code, rule, episode, verdict, extra=extra)
 
 
 def is_power_of_ten(number: int) -> bool:

@@ -15,7 +15,7 @@ from zlib import crc32
 from processors.detect.blocks import BLOCK
 from processors.detect.config import DetectConfig
 from processors.detect.deviceblocks import ENDED_BY_SAMPLES, end_blocks
-from processors.detect.findings import Scene, raise_or_update
+from processors.detect.findings import Scene, give_up, raise_or_update
 from processors.detect.overrides import ConfigOf
 from processors.detect.rules import CLOCK, DEVICE, REPLAY
 from processors.detect.samples import bind, look
@@ -81,7 +81,7 @@ class TelemetryDetectors:
                 findings += end_blocks(ended)
                 ended.clear()
             if state.bound_to is not config:
-                _bind(config, state)
+                _bind(config, verified, state, found)
             _take(config, verified, state, found)
             if found:
                 findings += [(number, each) for each in found]
@@ -181,13 +181,14 @@ def _compare(
         raise_or_update(scene, DEVICE, REPLAY, verified.source.offset, 1.0, other=f"about {ago} reports")
 
 
-def _bind(config: DetectConfig, state: TelemetryState) -> None:
-    """Give the signals the limits of a configuration; what it does not know is forgotten."""
+def _bind(
+    config: DetectConfig, verified: VerifiedEvent, state: TelemetryState, findings: list[Finding]
+) -> None:
+    """Give the signals the limits of a configuration; what it does not know is ended and forgotten."""
     known = config.signals
     state.signals = {code: each for code, each in state.signals.items() if code in known}
-    state.episodes = {
-        key: each for key, each in state.episodes.items() if key[0] == DEVICE or key[0] in known
-    }
+    for code, rule in [key for key in state.episodes if key[0] != DEVICE and key[0] not in known]:
+        give_up(Scene(config, verified, state, findings), code, rule)
     for code, signal in state.signals.items():
         bind(signal, known[code], sum((code, rule) in state.episodes for rule in ENDED_BY_SAMPLES))
     if state.layout is not None:

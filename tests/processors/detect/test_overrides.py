@@ -255,6 +255,20 @@ def test_switching_forgets_only_the_signal_that_a_configuration_does_not_know(
     assert detectors_now.dump(now) == detectors_now.dump(whole)  # type: ignore[arg-type]
 
 
+def test_what_is_open_about_a_signal_that_is_judged_no_more_ends_once_also_after_a_restart() -> None:
+    text = f'[device."{DEVICE}".signal.{EXTRA}]\nlow = 0.0\nhigh = 10.0'
+    more = Overrides.parse(text, BASE).config_of(DEVICE, "")
+    events = [event(i, {HR: 70.0 + i, EXTRA: 50.0}) for i in range(4)]
+    found, detectors, _ = judged(events, lambda number: more if number < 2 else BASE)
+    opened, cleared = found
+    assert (opened.status.value, cleared.status.value, cleared.rule) == ("OPENED", "CLEARED", "bounds")
+    assert (opened.id, cleared.parameters["config"]) == (cleared.id, BASE.digest)
+    assert "is not judged any more" in cleared.explanation
+    _, _, state = judged(events[:2], lambda _number: more)
+    again = detectors.load(detectors.dump(state))  # type: ignore[arg-type]
+    assert TelemetryDetectors(BASE).process(events[2:], lambda _device: again) == [cleared]
+
+
 def test_devices_of_many_wards_in_one_batch_are_judged_as_each_alone() -> None:
     text = f"[ward.loud.signal.{HR}]\nnoise = 60.0\nspread = 60.0\nmax_change = 200.0\n{NURSERY}"
     overrides = Overrides.parse(text, BASE)
