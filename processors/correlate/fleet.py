@@ -27,6 +27,8 @@ WATCHED = frozenset({"drift", "step", "quantised", "plausibility", "clock"})
 """Rules whose findings may have a cause that devices of one build share."""
 SEVERITY = Severity.HIGH
 _MAX_GROUPS = 1024
+_MAX_SIGHTINGS = 50_000
+"""Of all groups; beyond, the groups are forgotten of which nothing was found for longest."""
 _SHOWN = 16
 
 
@@ -88,12 +90,13 @@ def key_of(notice: Notice) -> Key | None:
 
 
 class FleetDrift:
-    """Remembers findings of devices by build; bounded to 1024 groups of 500 devices."""
+    """Remembers findings of devices by build; bounded to 1024 groups of 500 devices, 50,000 in all."""
 
     def __init__(self, limits: FleetLimits) -> None:
         self._limits = limits
         self._groups: dict[Key, _Group] = {}
         self._changed: dict[Key, None] = {}
+        self._sightings = 0
 
     @property
     def window_ms(self) -> int:
@@ -104,6 +107,7 @@ class FleetDrift:
         """Forget everything."""
         self._groups.clear()
         self._changed.clear()
+        self._sightings = 0
 
     def restore(self, told: Iterable[FindingNotice], cases: Cases, now_ms: int) -> None:
         """Go on from findings that were told, of which nothing is to be told any more."""
@@ -120,7 +124,7 @@ class FleetDrift:
         """Leave out devices that are no longer what they were; rare, as entries of the registry are."""
         for device_id in devices:
             for key, group in list(self._groups.items()):
-                group.found.pop(device_id, None)
+                self._sightings -= group.found.pop(device_id, None) is not None
                 if not group.found:
                     del self._groups[key]
 
@@ -133,13 +137,17 @@ class FleetDrift:
             return
         group = self._groups.pop(key, None) or _Group(notice.build)
         self._groups[key] = group  # the newest last
-        if len(self._groups) > _MAX_GROUPS:
-            del self._groups[next(iter(self._groups))]
         group.build, group.signal = notice.build, notice.parameters.get("signal", "")
         evidence = notice.evidence[-1] if notice.evidence else None
         sighting = _Sighting(notice.time_ms, notice.position, notice.uid, evidence)
+        before = len(group.found)
         group.take(notice.device_id, sighting, self.window_ms)
+        self._sightings += len(group.found) - before
         self._changed[key] = None
+        while len(self._groups) > _MAX_GROUPS or self._sightings > _MAX_SIGHTINGS:
+            oldest = next(iter(self._groups))
+            self._sightings -= len(self._groups.pop(oldest).found)
+            self._changed.pop(oldest, None)
 
     def tell(
         self, rules: Container[str], cases: Cases, silences: Iterable[Silence], now_ms: int

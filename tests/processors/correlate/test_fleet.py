@@ -196,6 +196,14 @@ def test_memory_is_bounded() -> None:
     for number in range(3000):
         rule.take(drift(number, number))
     assert max(len(each.found) for each in rule._groups.values()) == 500
+    made = drift(0)
+    for number in range(60_000):
+        device, code = f"did:key:{number % 300}", {"code": str(number // 300)}
+        rule.take(replace(made, position=str(number), device_id=device, parameters=code))
+    assert rule._sightings == sum(len(each.found) for each in rule._groups.values())
+    assert 49_500 < rule._sightings <= 50_000
+    rule.forget(["did:key:7"])
+    assert rule._sightings == sum(len(each.found) for each in rule._groups.values())
 
 
 def test_of_a_huge_fleet_no_more_devices_are_named_or_held_back_than_there_is_room_for() -> None:
@@ -204,6 +212,25 @@ def test_of_a_huge_fleet_no_more_devices_are_named_or_held_back_than_there_is_ro
     held_back = sum(each.status is Status.SUPPRESSED for each in driven.told)
     assert held_back == 500
     assert set(covered(driven.told).values()) == {1}
+
+
+def test_a_kill_between_any_two_messages_loses_none_and_tells_none_twice() -> None:
+    notices = [drift(i, i) for i in range(9)]
+    old = told(notices)
+    for published in range(len(old.told) + 1):
+        restored, new = Restored(values(old.told[:published])), Driven()
+        new.now_ms = old.now_ms
+        known = [each for each in notices if restored.is_told(each.position)]
+        new.correlator.restore(restored, new.now_ms, known)
+        new.add(*notices)
+        new.wait(12)
+        both = [*old.told[:published], *new.told]
+        assert sorted(named(both)) == sorted(f"did:key:{i}" for i in range(9))
+        assert len({each.uid for each in fleets(both)}) == 1
+        assert len({each.event_uid for each in both}) == len(both)
+        assert set(covered(both).values()) == {1}
+        assert len(covered(both)) == 9
+        assert {each.status for each in both if each.analytic == "drift"} == {Status.SUPPRESSED}
 
 
 STORY = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 40), st.booleans()), max_size=40)
