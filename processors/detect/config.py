@@ -29,6 +29,8 @@ from processors.detect.tables import (
 _MAX_SIGNALS = 512
 _MAX_RELATIONS = 64
 _MAX_ACCESS_LIMIT = 64
+MAX_FLEET_DEVICES = 500
+"""So many devices of one build are remembered, and named by one alert."""
 _KINDS = {"equal": 2, "mean": 3}
 # A difference is steadier than a signal, so it needs less slack: drifts of it show earlier.
 _RELATION_SLACK, _RELATION_LIMIT = 3.0, 14.0
@@ -44,6 +46,17 @@ class FailedAccessLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class FleetLimits:
+    """How many devices of one build, and which share of it, within `window_s` of broker time are too many."""
+
+    devices: int
+    share: float
+    window_s: float
+    digest: str
+    """Of the configuration, as `DetectConfig.digest`."""
+
+
+@dataclass(frozen=True, slots=True)
 class DetectConfig:
     """One effective configuration and its digest."""
 
@@ -53,6 +66,7 @@ class DetectConfig:
     replay_window_s: float
     clear_after: int
     failed_access: FailedAccessLimits
+    fleet: FleetLimits
     digest: str
     """`sha256:` and the hex digest of the file, as `sha256sum` prints it. With overrides: of the merged
     tables as JSON, keys sorted, no spaces."""
@@ -104,6 +118,7 @@ class DetectConfig:
                 count_of(failed, where, "device_limit", _MAX_ACCESS_LIMIT),
                 seconds_of(failed, where, "window_s"),
             ),
+            fleet=_fleet(table_of(tables, "fleet"), digest),
             digest=digest,
             tables=tables,
         )
@@ -150,6 +165,20 @@ def _course(tables: Table) -> CourseLimits:
         us("back_s"),
         ratio,
         count_of(reporting, "reporting", "blocks", 60),
+    )
+
+
+def _fleet(table: Table, digest: str) -> FleetLimits:
+    known_fields(table, "fleet", {"devices", "share", "window_s"})
+    share = number_of(table, "fleet", "share")
+    if not 0 <= share <= 1:
+        message = f"[fleet] share must be from 0 to 1, is {share}"
+        raise ConfigError(message)
+    return FleetLimits(
+        count_of(table, "fleet", "devices", MAX_FLEET_DEVICES),
+        share,
+        seconds_of(table, "fleet", "window_s"),
+        digest,
     )
 
 

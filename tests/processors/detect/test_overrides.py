@@ -81,6 +81,7 @@ def many(kind: str, number: int) -> str:
         ("ward." + "a." * 300 + "b = 1", "line 1 has"),
         ("[ward.a.signals.147842]\nlow = 1", r"\[ward.a.signals\] cannot be set .* only .*signal"),
         ("[ward.a.access.repeated_failed_access]\nwindow_s = 1", r"\[ward.a.access\] cannot be set"),
+        ("[ward.a.fleet]\ndevices = 400", r"\[ward.a.fleet\] cannot be set"),
         ("[ward.a.replay]\nwindow = 1", r"\[ward.a.replay\] window cannot be set: window_h"),
         ("[ward.a.replay]\nwindow_h = 0", r"ward.a: \[replay\] window_h must be above 0"),
         ("[ward.a.relation.pulse]\nkind = 'mean'", r"\[ward.a.relation.pulse\] kind cannot be set"),
