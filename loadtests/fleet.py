@@ -7,7 +7,7 @@ log-ins and turns of their life (boot, patient associated, calibration), as real
 
 import heapq
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from blake3 import blake3
@@ -16,9 +16,11 @@ from loadtests.vitals import Row, rows
 from schemas.did import encode_did_key
 from schemas.ed25519 import public_key
 from schemas.envelope import PayloadKind
+from schemas.mdc import BY_NAME
 from schemas.signing import SigningIdentity
 
 KEY_ID = "1"
+HR, RESP = BY_NAME["hr"].code, BY_NAME["resp"].code
 WARDS = ("icu-1", "icu-2", "icu-3", "step-down")
 NURSES = tuple(f"nurse-{number:02d}" for number in range(1, 13))
 """As many for each ward: who logs in at a monitor is always of its ward."""
@@ -54,6 +56,22 @@ def device_identity(seed: int, index: int) -> SigningIdentity:
 def ward_of(index: int) -> str:
     """Where device or nurse `index` is: they are dealt out to the wards in turn."""
     return WARDS[index % len(WARDS)]
+
+
+def again(row: Row, lap: int, place: int) -> Row:
+    """Return a row for another lap: a patient never repeats himself to the tenth, and who does is replayed.
+
+    Heart rate and respiration differ by up to half a unit, so that no six rows in a row are those of any of
+    the 76 laps before.
+    """
+    shifts = {HR: (lap + place) % 7 - 3, RESP: (lap + place) % 11 - 5}
+    return replace(
+        row,
+        values=tuple(
+            round(value + shifts.get(code, 0) / 10, 1) if value else value
+            for code, value in zip(row.codes, row.values, strict=True)
+        ),
+    )
 
 
 class Monitor:
@@ -96,10 +114,11 @@ class Monitor:
     def peek(self) -> Row:
         """The row that the next reading will report."""
         record = rows()
-        return record[self._place % len(record)]
+        lap, place = divmod(self._place, len(record))
+        return again(record[place], lap, place) if lap else record[place]
 
     def reading(self, time_us: int) -> Outgoing:
-        """Report the next row of the record; after its end it begins anew."""
+        """Report the next row of the record; after its end it begins anew, `again`."""
         row, meaning = self.peek(), CLEAN
         self._place += 1
         if self._tamper is not None:

@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 
 from loadtests import vitals
-from loadtests.fleet import CLEAN, NURSES, Fleet, Monitor, Outgoing, device_identity, ward_of
+from loadtests.fleet import CLEAN, NURSES, Fleet, Monitor, Outgoing, again, device_identity, ward_of
 from schemas.ed25519 import check_public_key, verify_batch
 from schemas.envelope import PayloadKind, decode_envelope, pae, pae_prefix
 from schemas.events import Event, decode_event
@@ -92,7 +92,21 @@ def test_each_device_reports_the_record_from_its_own_place_and_wraps_around() ->
     assert len(starts) == 20
     last = Monitor(device_identity(7, 0), AUDIENCE, place=length - 1)
     last.reading(START_US)
-    assert last.peek() == vitals.rows()[0]
+    assert last.peek() == again(vitals.rows()[0], 1, 0)
+
+
+def test_a_record_that_begins_anew_is_near_the_first_and_never_the_same() -> None:
+    rows = vitals.rows()
+    laps = [rows, *([again(row, lap, place) for place, row in enumerate(rows)] for lap in range(1, 8))]
+    seen: set[tuple[tuple[float, ...], ...]] = set()
+    for lap in laps:
+        for place, row in enumerate(lap):
+            assert row.codes == rows[place].codes
+            assert all(abs(a - b) < 0.6 for a, b in zip(row.values, rows[place].values, strict=True))
+        windows = {tuple(row.values for row in lap[at : at + 6]) for at in range(len(lap) - 5)}
+        windows = {window for window in windows if len(set(window)) == 6}
+        assert not windows & seen
+        seen |= windows
 
 
 def test_nobody_clean_fails_often_enough_to_look_like_an_attacker() -> None:
