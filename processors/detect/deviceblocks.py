@@ -2,6 +2,7 @@
 
 from processors.detect.blocks import BLOCK, LEAST, LEVEL, judge
 from processors.detect.findings import Scene, close, raise_or_update
+from processors.detect.noiseprints import take_noise
 from processors.detect.relations import RelationLimits, judge_relation, new_relation
 from processors.detect.rules import (
     BOUNDS,
@@ -21,6 +22,7 @@ from processors.detect.rules import (
 from processors.detect.samples import unit_of
 from processors.detect.telemetry_state import OFF, SignalState
 from schemas.mdc import label
+from schemas.noise import NoiseBlock
 
 ENDED_BY_SAMPLES = (BOUNDS, STUCK, UNIT)
 _CALM_BLOCKS = {JITTER: 18, STEP: 16, DRIFT: 8, NOISE: 6, RATE: 6, REPLAY: 6}
@@ -28,9 +30,14 @@ _CALM_BLOCKS = {JITTER: 18, STEP: 16, DRIFT: 8, NOISE: 6, RATE: 6, REPLAY: 6}
 a step is not over before it might have gone back."""
 
 
-def end_block(scene: Scene) -> None:
-    """Judge what the last eight events of a device say together, and begin anew."""
+def end_block(scene: Scene, noise: list[NoiseBlock] | None = None) -> None:
+    """Judge what the last eight events of a device say together, and begin anew.
+
+    Prints of noise go to `noise`; where it is None none are taken.
+    """
     state, config = scene.state, scene.config
+    if noise is not None:
+        take_noise(scene, noise)
     for code, signal in state.signals.items():
         samples = signal.samples
         if len(samples) >= LEAST:

@@ -28,6 +28,7 @@ from processors.detect.telemetry_state import (
 )
 from processors.model import VerifiedEvent
 from schemas.events import MAX_READINGS
+from schemas.noise import NoiseBlock
 from schemas.records import Finding
 
 _DEFAULT_INTERVAL_US = 60e6
@@ -38,11 +39,17 @@ class TelemetryDetectors:
     """All rules over readings of one device. Holds no state: that is the caller's, by device.
 
     `config_of` gives a device's own configuration where wards or devices have one; it must give the same
-    for the same device as long as the detectors live. Without it `config` holds for all.
+    for the same device as long as the detectors live. Without it `config` holds for all. Prints of noise are
+    added to `noise`, which its owner empties; where it is None none are taken.
     """
 
-    def __init__(self, config: DetectConfig, config_of: Callable[[str], DetectConfig] | None = None) -> None:
-        self._config, self._config_of = config, config_of
+    def __init__(
+        self,
+        config: DetectConfig,
+        config_of: Callable[[str], DetectConfig] | None = None,
+        noise: list[NoiseBlock] | None = None,
+    ) -> None:
+        self._config, self._config_of, self._noise = config, config_of, noise
 
     def new(self) -> TelemetryState:
         """Return the state of a device not seen before."""
@@ -66,12 +73,16 @@ class TelemetryDetectors:
             device_id = verified.event.device_id
             if config_of is not None:
                 config = config_of(device_id)
-            _take(config, verified, state_of(device_id), findings)
+            _take(config, verified, state_of(device_id), findings, self._noise)
         return findings
 
 
 def _take(
-    config: DetectConfig, verified: VerifiedEvent, state: TelemetryState, findings: list[Finding]
+    config: DetectConfig,
+    verified: VerifiedEvent,
+    state: TelemetryState,
+    findings: list[Finding],
+    noise: list[NoiseBlock] | None,
 ) -> None:
     if state.bound_to is not config:
         _bind(config, state)
@@ -90,7 +101,7 @@ def _take(
         state.first_offset = verified.source.offset
     state.events += 1
     if state.events == BLOCK:
-        end_block(Scene(config, verified, state, findings))
+        end_block(Scene(config, verified, state, findings), noise)
 
 
 def _readings(
