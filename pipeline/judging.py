@@ -10,6 +10,7 @@ from processors.authenticate import Authenticate, TimeLimits
 from processors.detect import AccessDetectors, DetectConfig, SilenceRule, TelemetryDetectors
 from processors.judge import Judge, NoDetectors
 from schemas.envelope import PayloadKind
+from schemas.noise import NoiseBlock
 
 CATCH_UP_S = 2.0
 """A key that we do not know is worth so long a look at the registry, once a batch."""
@@ -17,13 +18,15 @@ CATCH_UP_S = 2.0
 
 def judges(settings: Settings, registry: RegistryFollower, guard: Guard) -> dict[str, Judge]:
     """Make one judge per raw topic; the guard is that of access."""
+    noise: list[NoiseBlock] | None = [] if settings.same_noise else None
     return {
         TELEMETRY_RAW: Judge(
             _authenticate(settings, PayloadKind.TELEMETRY),
-            TelemetryDetectors(DetectConfig.default()),
+            TelemetryDetectors(DetectConfig.default(), noise=noise),
             registry.table,
             lambda: registry.try_catch_up(CATCH_UP_S),
             SilenceRule(settings.silence_after_s),
+            noise=noise,
         ),
         ACCESS_RAW: guard,
         LIFECYCLE_RAW: Judge(
