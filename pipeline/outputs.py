@@ -20,8 +20,8 @@ MAX_KEPT_VALUE = 256 * 1024
 KEPT_HEAD = 4096
 MAX_KEPT_KEY = 256
 MAX_DETAIL = 500
-MAX_BLOCKS = 2000
-"""Blocks of devices in a record of prints: some 250 KB."""
+MAX_PRINTS, MAX_BLOCKS = 20_000, 2000
+"""Prints, and blocks of devices, in one record: below 800 KB, however long ids are."""
 
 
 def source_header(record: RawRecord) -> tuple[str, bytes]:
@@ -78,9 +78,13 @@ def report(produce: Produce, partition: int, finding: Finding) -> None:
 def tell_noise(produce: Produce, source: tuple[str, int], blocks: Sequence[NoiseBlock]) -> None:
     """Write the prints of a raw partition's batch to where those of all devices meet."""
     topic, partition = source
-    for first in range(0, len(blocks), MAX_BLOCKS):
-        value = encode_noise(topic, partition, blocks[first : first + MAX_BLOCKS])
-        produce(PRINTS, value=value, key=f"{topic}/{partition}".encode(), partition=0)
+    first = prints = 0
+    for at, block in enumerate(blocks, 1):
+        prints += len(block.prints)
+        if at == len(blocks) or at - first == MAX_BLOCKS or prints >= MAX_PRINTS:
+            value = encode_noise(topic, partition, blocks[first:at])
+            produce(PRINTS, value=value, key=f"{topic}/{partition}".encode(), partition=0)
+            first, prints = at, 0
 
 
 def decide(produce: Produce, decision: Decision, partitions: int) -> None:

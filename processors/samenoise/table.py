@@ -12,7 +12,7 @@ from processors.detect.config import SameNoiseLimits
 
 KEY_SIGNS = 14
 MAX_PRINTS = 100_000
-"""So many prints are looked up at most, the newest: some 30 MB."""
+"""So many prints are looked up at most, the newest: some 60 MB."""
 LOOKED_AT = 8
 """Of prints under one key the newest are compared: where many devices have one source, each meets some."""
 _KEY = (1 << KEY_SIGNS) - 1
