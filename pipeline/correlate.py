@@ -9,7 +9,8 @@ The story of one record:
 
 A crash before the last loses nothing: what was not acknowledged is read again. There is no state on disk:
 the newest alerts say which records were told and which alerts are not over, and are read after each
-assignment. One worker does it all, since an incident is of many partitions; a further one stands by.
+assignment, with the findings of the last hours that they tell of, which count by build. One worker does it
+all, since an incident is of many partitions; a further one stands by.
 """
 
 import asyncio
@@ -30,7 +31,7 @@ from pipeline.stage import Health, StageState, Stop, running_stage
 from pipeline.topics import ALERTS, DECISIONS, FINDINGS, INTEGRITY, REJECTED
 from processors.correlate import CorrelateConfig, Correlator, Step
 from processors.model import RawRecord
-from processors.notices import Notice, read_denial, read_finding, read_rejection
+from processors.notices import FindingNotice, Notice, read_denial, read_finding, read_rejection
 from processors.ocsf import Alert, Reporter, Status, encode, headers
 from schemas.errors import FormatError
 
@@ -157,6 +158,7 @@ class CorrelateWorker:
         self.app = app
         self.correlator: Correlator[Any] = Correlator(config)
         self._reporter, self._tables = reporter, tables
+        self._fleet_window_s = config.fleet.window_s
         self._turn = asyncio.Lock()  # alerts leave in the order in which they were made
         self._ticking: asyncio.Task[None] | None = None
         self._waiting_since: float | None = None
@@ -203,6 +205,7 @@ class CorrelateWorker:
     def tick(self) -> None:
         """Let time pass; a publication under way is not waited for."""
         self._tables.poll()
+        self.correlator.forget_builds(self._tables.take_left())
         metrics.NOTICES_FOLDED.set(self.correlator.held)
         cases = self.correlator.cases
         metrics.ALERT_CASES.labels("incident").set(sum(each.is_incident for each in cases))
@@ -288,7 +291,10 @@ class CorrelateWorker:
             return
         assignment = self._assignment
         told = await asyncio.to_thread(self._tables.told)
-        self.correlator.restore(told, _now_ms())
+        window_ms = round(self._fleet_window_s * 1000)
+        findings = await asyncio.to_thread(self._tables.told_findings, told, window_ms)
+        placed = [each for each in map(self._tables.placed, findings) if isinstance(each, FindingNotice)]
+        self.correlator.restore(told, _now_ms(), placed)
         self._restored_for = assignment
         log.info("read again what was told", not_over=len(self.correlator.cases), unreadable=told.unreadable)
 

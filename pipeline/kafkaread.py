@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
 
 from pipeline import kafka
 from pipeline.kafka import CALL_TIMEOUT_S
@@ -18,12 +18,16 @@ _numbers = itertools.count()
 
 
 def read_all(
-    settings: Settings, topic: str, timeout_s: float = 3 * CALL_TIMEOUT_S, newest: int | None = None
+    settings: Settings,
+    topic: str,
+    timeout_s: float = 3 * CALL_TIMEOUT_S,
+    newest: int | None = None,
+    since_ms: int = 0,
 ) -> Iterator[RawRecord]:
     """Yield every record of a topic up to its ends as of now, partition by partition in offset order.
 
-    `newest` bounds how far before each partition's end that begins. Raises KafkaReadError when nothing
-    arrives for `timeout_s`.
+    `newest` bounds how far before each partition's end that begins; with `since_ms` records are left out that
+    the broker took earlier. Raises KafkaReadError when nothing arrives for `timeout_s`.
     """
     with _reader(settings) as reader:
         partitions = reader.list_topics(topic, timeout=CALL_TIMEOUT_S).topics[topic].partitions
@@ -31,6 +35,12 @@ def read_all(
         if newest is not None:
             ends = {n: reader.get_watermark_offsets(TopicPartition(topic, n), CALL_TIMEOUT_S) for n in starts}
             starts = {n: max(low, high - newest) for n, (low, high) in ends.items()}
+        if since_ms > 0:
+            asked = [TopicPartition(topic, n, since_ms) for n in starts]
+            for found in reader.offsets_for_times(asked, timeout=CALL_TIMEOUT_S):
+                # Where there is no such record the answer is the logical end, and there is nothing to read.
+                late = found.offset >= 0
+                starts[found.partition] = max(starts[found.partition], found.offset) if late else OFFSET_END
         yield from _up_to_ends(reader, topic, starts, timeout_s)
 
 

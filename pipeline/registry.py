@@ -15,7 +15,18 @@ class RegistryFollower(TableFollower[Registry]):
 
     stale = "the registry view is STALE"
 
-    def __init__(self, settings: Settings, trust: TrustRoot, admin: AdminClient | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        trust: TrustRoot,
+        admin: AdminClient | None = None,
+        table: Registry | None = None,
+    ) -> None:
         super().__init__(
-            settings, Registry(trust), REGISTRY, "registry", metrics.REGISTRY_UNREAD, admin_client=admin
+            settings,
+            Registry(trust) if table is None else table,
+            REGISTRY,
+            "registry",
+            metrics.REGISTRY_UNREAD,
+            admin_client=admin,
         )

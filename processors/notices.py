@@ -18,6 +18,7 @@ from processors.alert_rules import (
     AlertRule,
     DenialRule,
 )
+from processors.builds import Build
 from processors.model import RawRecord
 from processors.ocsf import AccessFacts, Activity
 from schemas.decisions import Decision, DecisionKind, DecisionReason, Effect, decode_decision
@@ -60,6 +61,8 @@ class FindingNotice:
     parameters: Mapping[str, str] = field(default_factory=dict)
     ward: str = ""
     """Of the device, as the registry has it; the caller knows."""
+    build: Build | None = None
+    """Of the device, as the ward."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,14 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from processors.alert_rules import Technique
-from processors.correlate.groups import Scope
+from processors.correlate.groups import BUILD, Scope
 from processors.ocsf import Status
 from schemas.records import Severity
 
 K = TypeVar("K")
 
+FLEET_DRIFT = "fleet_drift"
+"""The rule of an alert about a build."""
 MAX_LISTED = 200
 """Alerts that were held back are listed up to so many, and counted beyond."""
 
@@ -54,6 +56,11 @@ class Case:
     def lasts(self) -> bool:
         """Tell whether something that it stands for goes on."""
         return any(self.members.values())
+
+    @property
+    def is_fleet(self) -> bool:
+        """Tell whether it is about a build, whose devices have alerts of their own."""
+        return self.analytic == FLEET_DRIFT and self.scope.kind == BUILD
 
     def list_suppressed(self, uid: str) -> None:
         """Note an alert that was held back because of it, while there is room."""

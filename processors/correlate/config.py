@@ -1,8 +1,17 @@
 """Times and bounds of correlation, under the names that Alertmanager's users know."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
+
+from processors.detect import DetectConfig
+from processors.detect.config import FleetLimits
 
 MINUTE_MS = 60_000
+
+
+@cache
+def _shipped() -> FleetLimits:
+    return DetectConfig.default().fleet
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,3 +44,5 @@ class CorrelateConfig:
     """Findings whose state is remembered with one case."""
     max_known: int = 200_000
     """Places of records that were told before a restart, the newest."""
+    fleet: FleetLimits = field(default_factory=_shipped)
+    """How many devices of one build are too many, as `processors/detect/defaults.toml` has it."""

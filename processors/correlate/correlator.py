@@ -20,6 +20,7 @@ from processors.correlate import telling
 from processors.correlate.cases import Case, Cases
 from processors.correlate.config import CorrelateConfig
 from processors.correlate.controls import ControlTable
+from processors.correlate.fleet import FleetDrift
 from processors.correlate.groups import EVERYWHERE, Group, GroupKey, Held, T, key_of
 from processors.correlate.muting import SOURCES_OF, inhibitor_of, silence_of
 from processors.correlate.people import People
@@ -46,6 +47,7 @@ class Correlator(Generic[T]):
         self._groups: dict[GroupKey, Group[T]] = {}
         self._cases = Cases(self._config.max_cases)
         self._people = People(self._cases)
+        self._fleet = FleetDrift(self._config.fleet)
         self._known: dict[str, None] = {}
         self._held = 0
         self._cases_ms = 0
@@ -67,6 +69,7 @@ class Correlator(Generic[T]):
         if unworthy or notice.position in self._known:
             step.released.append(token)
             return step
+        self._fleet.take(notice)
         key = key_of(notice)
         group = self._groups.get(key)
         if group is None and len(self._groups) >= self._config.max_groups:
@@ -106,18 +109,28 @@ class Correlator(Generic[T]):
         self._held = 0
         self._cases = Cases(self._config.max_cases)
         self._people = People(self._cases)
+        self._fleet.reset()
         self._known.clear()
 
-    def restore(self, restored: Restored, now_ms: int) -> None:
-        """Go on from what the newest alerts say."""
+    def forget_builds(self, devices: Iterable[str]) -> None:
+        """Note that devices have another model or firmware now, or are out of service."""
+        self._fleet.forget(devices)
+
+    def restore(self, restored: Restored, now_ms: int, told: Iterable[FindingNotice] = ()) -> None:
+        """Go on from what the newest alerts say; `told` are findings that they tell of, oldest first."""
         self.reset()
         for case in restored.cases(now_ms):
             self._cases.keep(case)
+        self._fleet.restore(told, self._cases, now_ms)
         self._known = dict.fromkeys(restored.known(self._config.max_known))
 
     # ---- telling ---------------------------------------------------------------------------------------
 
-    def _tell_all(self, keys: Iterable[GroupKey], now_ms: int, step: Step[T]) -> None:
+    def _tell_all(self, keys: Sequence[GroupKey], now_ms: int, step: Step[T]) -> None:
+        rules = {key.analytic for key in keys}
+        for alert in self._fleet.tell(rules, self._cases, self._people.in_force(now_ms), now_ms):
+            self._count_suppressed(alert.suppressed_by, alert.analytic, [alert])
+            step.alerts.append(alert)
         for key in self._sources_first(keys):
             group = self._groups[key]
             if not group.held:
@@ -245,11 +258,12 @@ class Correlator(Generic[T]):
             if case.is_silence:
                 continue
             quiet_ms = now_ms - case.heard_ms
-            if not case.lasts and not 0 <= quiet_ms < self._config.resolve_after_ms:
+            quiet_after_ms = self._fleet.window_ms if case.is_fleet else self._config.resolve_after_ms
+            if (case.is_fleet or not case.lasts) and not 0 <= quiet_ms < quiet_after_ms:
                 self._cases.end(case)
                 if case.is_event:
                     continue
-                why = f"over, nothing was heard of it for {self._config.resolve_after_ms // 60_000} min"
+                why = f"over, nothing was heard of it for {quiet_after_ms // 60_000} min"
                 alerts.append(telling.close(case, why, now_ms))
             elif case.muted_by and case.lasts and self._cases.get(case.muted_by) is None:
                 alerts.append(telling.unmute(case, now_ms))

@@ -15,10 +15,11 @@ T = TypeVar("T")
 _BY_SUBJECT = frozenset({"Access anomaly"})
 """Types of findings that are about a person first, and about a device second."""
 _MANY = "many"
+BUILD = "build"
 
 
 class Scope(NamedTuple):
-    """Where a group's notices come from: `ward`, `subject`, `device`, or `many` where they are too many."""
+    """Where notices come from: `ward`, `subject`, `device`, `build`, or `many` where they are too many."""
 
     kind: str
     value: str
@@ -102,12 +103,12 @@ def id_of(*parts: str) -> str:
     return blake3(framed).digest(16).hex()
 
 
-def message_id(notices: Sequence[Notice]) -> str:
+def message_id(positions: Sequence[str]) -> str:
     """Derive a message's id from the records that it tells of: made again for the same, it is the same."""
-    first = notices[0].position
-    if len(notices) == 1:
+    first = positions[0]
+    if len(positions) == 1:
         return first
     digest = b""
-    for each in notices[1:]:
-        digest = blake3(digest + each.position.encode()).digest(8)
+    for each in positions[1:]:
+        digest = blake3(digest + each.encode()).digest(8)
     return f"{first}+{digest.hex()}"

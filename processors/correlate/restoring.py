@@ -36,6 +36,8 @@ class Restored:
         self._cases: dict[str, Case] = {}
         self._known: dict[str, None] = {}
         self.unreadable = 0
+        self.newest_ms = 0
+        """Broker time of the newest record that an alert tells of."""
         for value in values:
             try:
                 self._take(load_object(value))
@@ -53,11 +55,16 @@ class Restored:
         """Return places that were told, the newest."""
         return list(self._known)[-newest:]
 
+    def is_told(self, place: str) -> bool:
+        """Tell whether an alert tells of a record."""
+        return place in self._known
+
     def _take(self, found: Mapping[str, Any]) -> None:
         unmapped = found.get("unmapped", {})
         self._known |= dict.fromkeys(places(unmapped.get("covers", {})))
         if found["class_uid"] != _DETECTION_FINDING:
             return
+        self.newest_ms = max(self.newest_ms, found["end_time"])
         uid, activity = found["finding_info"]["uid"], Activity(found["activity_id"])
         muter = self._cases.get(unmapped.get("suppressed_by", ""))
         if muter is not None:
@@ -111,8 +118,10 @@ class Restored:
         for uid, status in related.items():
             if status == "Suppressed":
                 case.list_suppressed(uid)
-            else:
+            elif not case.is_fleet:
                 case.members[uid] = lasts and status != "Close"
+        if case.is_fleet:
+            case.members[case.uid] = True
         is_own = found["count"] == 1 and not related and not case.is_incident
         if is_own and case.analytic in FINDING_RULES:
             case.members[case.uid] = lasts and activity is not Activity.CLOSE

@@ -85,7 +85,7 @@ def tell(case: Case, notices: Sequence[Notice], now_ms: int, config: CorrelateCo
     _take(case, notices, now_ms, config)
     first, last = notices[0], notices[-1]
     if len(notices) == 1 and isinstance(first, FindingNotice) and first.uid == case.uid:
-        return _message(
+        return message_of(
             case,
             event_uid=first.position,
             activity=first.activity,
@@ -100,9 +100,9 @@ def tell(case: Case, notices: Sequence[Notice], now_ms: int, config: CorrelateCo
         )
     ends = lasted and not case.lasts
     activity = Activity.CLOSE if ends else Activity.CREATE if case.messages == 0 else Activity.UPDATE
-    return _message(
+    return message_of(
         case,
-        event_uid=message_id(notices),
+        event_uid=message_id([each.position for each in notices]),
         activity=activity,
         message=_summary(case, notices),
         start_ms=min(each.time_ms for each in notices),
@@ -201,7 +201,7 @@ def _own_id(case: Case, what: str) -> str:
 
 def _word(case: Case, activity: Activity, what: str, cause: str, comment: str = "") -> Alert:
     is_entry = not cause.startswith(f"{case.uid}/")
-    return _message(
+    return message_of(
         case,
         event_uid=cause,
         activity=activity,
@@ -212,11 +212,19 @@ def _word(case: Case, activity: Activity, what: str, cause: str, comment: str = 
         covers=(cause,) if is_entry else (),
         comment=comment,
         related=tuple((uid, "Suppressed") for uid in case.suppressed_uids),
-        incident=Incident((), len(case.devices)) if case.is_incident else None,
+        incident=_incident_as_a_whole(case),
     )
 
 
-def _message(case: Case, *, activity: Activity, **more: Any) -> Alert:
+def _incident_as_a_whole(case: Case) -> Incident | None:
+    if not case.is_incident:
+        return None
+    # A build has no ward: whoever was told of it for the sake of a device is told how it goes on.
+    return Incident(tuple(case.devices) if case.is_fleet else (), len(case.devices))
+
+
+def message_of(case: Case, *, activity: Activity, **more: Any) -> Alert:
+    """Make the next message of a case."""
     case.messages += 1
     status = Status.RESOLVED if activity is Activity.CLOSE and not case.muted_by else case.status
     return Alert(

@@ -9,9 +9,11 @@ Technometrics 1 (1959).
 """
 
 import math
+from array import array
 from bisect import bisect
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from operator import sub
+from struct import Struct
 from typing import NamedTuple
 
 from processors.detect.grid import judge_grid
@@ -27,13 +29,13 @@ BASE_MEMORY = 1 / 48
 CLIP, FAR = 4.0, 8.0
 """So many usual moves a level's own move counts at most, for what is learned and for what is judged."""
 TINY = 1e-12
-_LEARNED = 48
-_SMOOTH_MEMORY = 0.75
-_EPOCH = 8
-_FEW_TURNS = 2.1
-_COARSE = 3.5
-_RANGED = 60000.0
-_SAME = 1e-9
+LEARNED = 48
+SMOOTH_MEMORY = 0.75
+EPOCH = 8
+FEW_TURNS = 2.1
+COARSE = 3.5
+RANGED = 60000.0
+SAME = 1e-9
 _NAN = math.nan
 
 
@@ -64,43 +66,71 @@ class BlockLimits(NamedTuple):
     ratio_twice: float
     jitter: bool
     rare: RareLimits
+    packed: bytes
+    """Those that every block is held against, as `THRESHOLDS` packs them."""
 
 
-Track = list[float]
-"""What is remembered of a signal from block to block, flat, as `judge` unpacks it: packed by one call."""
-LEVEL, RESOLUTION = 6, 11
-_GRID, _EPOCH_N, _LAST_CHANGE = 12, 16, 23
+THRESHOLDS = Struct("<8d")
+"""noise, spread, step, max_change, warm_blocks, ratio_twice, smooth_ratio, grid_evidence"""
+Track = bytes
+"""What is remembered of a signal from block to block, as `judge` unpacks it: doubles, little-endian. So a
+state is written and read by joining and cutting, many blocks are judged at once without a copy of each
+number (`manyblocks.py`), and memory holds 8 bytes for a number where a list of floats takes 32."""
 TRACKED = 25
+TRACK = Struct(f"<{TRACKED}d")
+LEVEL = 6
+_GRID, _EPOCH_N, _LAST_CHANGE = 12, 16, 23
+_LEVEL_OF = Struct("<d")
+Epoch = tuple[float, float, float, float]
+"""Lowest and highest level of blocks, the sum of their mean changes, and that of their paths by width."""
+Broken = Sequence[tuple[int, float]]
+"""Rules that are broken, with scores from 1.0."""
+
+
+class Block(NamedTuple):
+    """What `judge` takes."""
+
+    track: Track
+    samples: "array[float]"
+    limits: BlockLimits
 
 
 def new_track() -> Track:
     """Return what is known of a signal before its first block."""
-    track = [0.0] * TRACKED
-    track[LEVEL : LEVEL + 3] = (_NAN, _NAN, _NAN)
-    track[_LAST_CHANGE] = -1.0
-    return track
+    return interrupted(bytes(TRACK.size))
 
 
-def interrupt(track: Track) -> None:
+def interrupted(track: Track) -> Track:
     """Forget what only an unbroken course can show: the sensor was off."""
-    track[LEVEL : LEVEL + 3] = (_NAN, _NAN, _NAN)
-    track[_GRID : _EPOCH_N + 1] = (0.0, 0.0, 0.0, 0.0, 0.0)
-    track[_LAST_CHANGE] = -1.0
+    known = list(TRACK.unpack(track))
+    known[LEVEL : LEVEL + 3] = (_NAN, _NAN, _NAN)
+    known[_GRID : _EPOCH_N + 1] = (0.0, 0.0, 0.0, 0.0, 0.0)
+    known[_LAST_CHANGE] = -1.0
+    return TRACK.pack(*known)
+
+
+def level_of(track: Track) -> float:
+    """Return the level of the last block."""
+    level: float = _LEVEL_OF.unpack_from(track, 8 * LEVEL)[0]
+    return level
 
 
 def judge(  # noqa: C901, PLR0912, PLR0915 - in one piece: calls would cost more than what they do
-    track: Track, samples: list[float], limits: BlockLimits
-) -> Sequence[tuple[int, float]]:
-    """Take a block's samples (at least 3, finite); return the rules they break, with scores from 1.0."""
+    track: Track, samples: Sequence[float], limits: BlockLimits
+) -> tuple[Track, Broken]:
+    """Take a block's samples (at least 3, finite); return what is known now, and the rules they break.
+
+    `manyblocks.judge_many` does the same for many blocks, bit for bit: what is changed here is changed there.
+    """
     # One unpacking of both costs less than reading them one by one: this is the hot half of the detectors.
-    usual, unit, step, max_change, warm, slack, limit, ratio_twice, jitter, rare = limits
+    usual, unit, step, max_change, warm, slack, limit, ratio_twice, jitter, rare, _ = limits
     (
         blocks, base, scale, noise, up, down, level1, level2, level3, smooth_change, smooth_turn, resolution,
         even, moves, grid, loud, epoch_n, epoch_low, epoch_high, epoch_change, epoch_fill,
         last_low, last_high, last_change, last_fill,
-    ) = track  # fmt: skip
+    ) = TRACK.unpack(track)  # fmt: skip
     ordered = sorted(samples)
-    level = ordered[len(ordered) >> 1]
+    level = ordered[len(ordered) >> 1] + 0.0  # never -0.0, which equals 0.0 and sorts as it pleases
     if len(samples) == BLOCK + 1:
         a, b, c, d, e, f, g, h, i = samples
         sizes = sorted(
@@ -111,7 +141,7 @@ def judge(  # noqa: C901, PLR0912, PLR0915 - in one piece: calls would cost more
     broken: list[tuple[int, float]] = []
     if blocks == 0.0:
         base, noise, scale = level, usual, unit
-    memory = 1 / (blocks + 1) if blocks < _LEARNED else BASE_MEMORY
+    memory = 1 / (blocks + 1) if blocks < LEARNED else BASE_MEMORY
     # Level: drift and step.
     unit = max(unit, scale)
     off = level - base
@@ -127,7 +157,7 @@ def judge(  # noqa: C901, PLR0912, PLR0915 - in one piece: calls would cost more
             if up > limit or down > limit:
                 broken.append((DRIFT, max(up, down) / limit))
         base += memory * unit * max(-CLIP, min(CLIP, off))
-    if blocks < _RANGED:
+    if blocks < RANGED:
         blocks += 1.0
     memory = max(memory, MEMORY)
     moved = level - level3
@@ -148,15 +178,15 @@ def judge(  # noqa: C901, PLR0912, PLR0915 - in one piece: calls would cost more
     if largest == 0.0:
         epoch_n = loud = 0.0
         if even:
-            even = min(_RANGED, even + len(sizes))
+            even = min(RANGED, even + len(sizes))
     else:
         if largest > max_change:
             broken.append((RATE, largest / max_change))
-        change = sum(sizes)
+        change = _sum(sizes)
         mean = change / len(sizes)
         usual = max(usual, noise)
         if mean > ratio_twice * usual and blocks > warm:
-            loud = min(_RANGED, loud + 1)
+            loud = min(RANGED, loud + 1)
             if mean > rare.ratio_once * usual or loud > 1:
                 broken.append((NOISE, max(1.0, mean / (rare.ratio_once * usual))))
         else:
@@ -164,15 +194,15 @@ def judge(  # noqa: C901, PLR0912, PLR0915 - in one piece: calls would cost more
         noise += memory * ((mean if mean < 2 * usual or blocks < 3 else 2 * usual) - noise)
         width = ordered[-1] - ordered[0]
         # Second differences matter only where turns are few: a path of white noise is 3 times its width long.
-        turn = change if change > _FEW_TURNS * width else _turn(samples)
-        smooth_change = smooth_change * _SMOOTH_MEMORY + change
-        smooth_turn = smooth_turn * _SMOOTH_MEMORY + turn
+        turn = change if change > FEW_TURNS * width else _turn(samples)
+        smooth_change = smooth_change * SMOOTH_MEMORY + change
+        smooth_turn = smooth_turn * SMOOTH_MEMORY + turn
         if smooth_turn < rare.smooth_ratio * smooth_change and blocks > 4:
             broken.append((SMOOTH, 2.0 - smooth_turn / (rare.smooth_ratio * smooth_change)))
         least = sizes[0]
-        if least < _SAME:
-            least = sizes[min(bisect(sizes, _SAME), len(sizes) - 1)]
-        if least < _COARSE * resolution:
+        if least < SAME:
+            least = sizes[min(bisect(sizes, SAME), len(sizes) - 1)]
+        if least < COARSE * resolution:
             even = moves = 0.0
             # By half only: one odd value must not make every grid look coarse for good.
             resolution += (least - resolution) * (0.5 if least < resolution else 1 / 64)
@@ -191,20 +221,30 @@ def judge(  # noqa: C901, PLR0912, PLR0915 - in one piece: calls would cost more
             elif level > epoch_high:
                 epoch_high = level
     level3, level2, level1 = level2, level1, level
-    track[:] = (
+    if epoch_n == EPOCH:
+        epoch = (epoch_low, epoch_high, epoch_change, epoch_fill)
+        if is_frozen(epoch, (last_low, last_high, last_change, last_fill), noise, jitter, rare):
+            broken.append((JITTER, 1.0))
+        last_low, last_high, last_change, last_fill = epoch
+        epoch_n = epoch_low = epoch_high = epoch_change = epoch_fill = 0.0
+    return TRACK.pack(
         blocks, base, scale, noise, up, down, level1, level2, level3, smooth_change, smooth_turn, resolution,
         even, moves, grid, loud, epoch_n, epoch_low, epoch_high, epoch_change, epoch_fill,
         last_low, last_high, last_change, last_fill,
-    )  # fmt: skip
-    if epoch_n == _EPOCH and _is_frozen(track, noise, jitter, rare):
-        broken.append((JITTER, 1.0))
-    return broken
+    ), broken  # fmt: skip
 
 
-def _turn(samples: list[float]) -> float:
+def _sum(numbers: Iterable[float]) -> float:
+    """Add from left to right: the built-in `sum` rounds otherwise from Python 3.12 on."""
+    total = 0.0
+    for each in numbers:
+        total += each
+    return total
+
+
+def _turn(samples: Sequence[float]) -> float:
     changes: list[float] = list(map(sub, samples[1:], samples))
-    turn: float = sum(map(abs, map(sub, changes[1:], changes)))
-    return turn
+    return _sum(map(abs, map(sub, changes[1:], changes)))
 
 
 def _has_stepped(moved: float, before: float, since: float, step: float) -> bool:
@@ -214,7 +254,7 @@ def _has_stepped(moved: float, before: float, since: float, step: float) -> bool
     return -step / 2 < since < step / 2
 
 
-def _is_frozen(track: Track, noise: float, moves: bool, limits: RareLimits) -> bool:
+def is_frozen(epoch: Epoch, last: Epoch, noise: float, moves: bool, limits: RareLimits) -> bool:
     """Jitter around one level: levels of an epoch differ no more than chance makes medians of white noise.
 
     Two ways to be found: an epoch whose noise is far below the usual as well, or two epochs in a row of a
@@ -222,15 +262,16 @@ def _is_frozen(track: Track, noise: float, moves: bool, limits: RareLimits) -> b
     ratio in the sense of Lo and MacKinlay, Review of Financial Studies 1 (1988), with ranges for variances;
     that the noise is white shows in how often a block's path fills its width.
     """
-    _, low, high, change, fill, last_low, last_high, last_change, last_fill = track[_EPOCH_N:]
-    calm = change < limits.jitter_calm * _EPOCH * noise
+    low, high, change, fill = epoch
+    last_low, last_high, last_change, last_fill = last
+    calm = change < limits.jitter_calm * EPOCH * noise
     # Noise that is far below the usual says much by itself, so its levels may differ more.
-    found = calm and _is_white(low, high, 1.5 * change / _EPOCH, fill / _EPOCH, limits)
-    if moves and not found and last_change >= 0.0:
-        both, fills = (change + last_change) / (2 * _EPOCH), (fill + last_fill) / (2 * _EPOCH)
-        found = _is_white(min(low, last_low), max(high, last_high), both, fills, limits)
-    track[_EPOCH_N:] = [0.0, 0.0, 0.0, 0.0, 0.0, low, high, change, fill]
-    return found
+    if calm and _is_white(low, high, 1.5 * change / EPOCH, fill / EPOCH, limits):
+        return True
+    if not moves or last_change < 0.0:
+        return False
+    both, fills = (change + last_change) / (2 * EPOCH), (fill + last_fill) / (2 * EPOCH)
+    return _is_white(min(low, last_low), max(high, last_high), both, fills, limits)
 
 
 def _is_white(low: float, high: float, room: float, fill: float, limits: RareLimits) -> bool:

@@ -29,6 +29,8 @@ from schemas.noise import PRINT_SIGNS
 _MAX_SIGNALS = 512
 _MAX_RELATIONS = 64
 _MAX_ACCESS_LIMIT = 64
+MAX_FLEET_DEVICES = 500
+"""So many devices of one build are remembered, and named by one alert."""
 _KINDS = {"equal": 2, "mean": 3}
 # A difference is steadier than a signal, so it needs less slack: drifts of it show earlier.
 _RELATION_SLACK, _RELATION_LIMIT = 3.0, 14.0
@@ -59,6 +61,17 @@ class SameNoiseLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class FleetLimits:
+    """How many devices of one build, and which share of it, within `window_s` of broker time are too many."""
+
+    devices: int
+    share: float
+    window_s: float
+    digest: str
+    """Of the configuration, as `DetectConfig.digest`."""
+
+
+@dataclass(frozen=True, slots=True)
 class DetectConfig:
     """One effective configuration and its digest."""
 
@@ -71,6 +84,7 @@ class DetectConfig:
     """By code of a signal whose noise is looked at: the one that stands for it where a device sends both."""
     clear_after: int
     failed_access: FailedAccessLimits
+    fleet: FleetLimits
     digest: str
     """`sha256:` and the hex digest of the file, as `sha256sum` prints it. With overrides: of the merged
     tables as JSON, keys sorted, no spaces."""
@@ -132,6 +146,7 @@ class DetectConfig:
                 count_of(failed, where, "device_limit", _MAX_ACCESS_LIMIT),
                 seconds_of(failed, where, "window_s"),
             ),
+            fleet=_fleet(table_of(tables, "fleet"), digest),
             digest=digest,
             tables=tables,
         )
@@ -183,6 +198,20 @@ def _same_noise(table: Table) -> SameNoiseLimits:
         count_of(table, where, "gap", 100_000),
         round(seconds_of(table, where, "apart_s") * 1_000_000),
         round(seconds_of(table, where, "quiet_s") * 1_000_000),
+    )
+
+
+def _fleet(table: Table, digest: str) -> FleetLimits:
+    known_fields(table, "fleet", {"devices", "share", "window_s"})
+    share = number_of(table, "fleet", "share")
+    if not 0 <= share <= 1:
+        message = f"[fleet] share must be from 0 to 1, is {share}"
+        raise ConfigError(message)
+    return FleetLimits(
+        count_of(table, "fleet", "devices", MAX_FLEET_DEVICES),
+        share,
+        seconds_of(table, "fleet", "window_s"),
+        digest,
     )
 
 

@@ -1,7 +1,10 @@
 """Values on a grid that is coarser than before: their changes are multiples of one, many times in a row."""
 
-_MANY = 60000.0
-_WIDE = 8.0  # times the finest change: so wide that values are rounded once more on their way
+MANY = 60000.0
+WIDE = 8.0
+"""Times the finest change: so wide that values are rounded once more on their way."""
+SLIP, ROUNDED_SLIP, SHARE = 0.25, 1.01, 0.02
+"""How far a change may lie from the grid: in finest changes, on a fine or a wide one, or as a share."""
 
 
 def judge_grid(
@@ -19,11 +22,11 @@ def judge_grid(
     if finest == 0.0:
         return least, 0.0, 0.0, 0.0
     if not even or least < grid:
-        if even and abs(grid / least - round(grid / least)) > 0.02:
+        if even and abs(grid / least - round(grid / least)) > SHARE:
             return finest, 0.0, 0.0, 0.0
         grid = least
-    slip = finest * (1.01 if grid > _WIDE * finest else 0.25)
+    slip = finest * (ROUNDED_SLIP if grid > WIDE * finest else SLIP)
     for each in moved:
-        if abs(each / grid - round(each / grid)) * grid > max(slip, 0.02 * each):
+        if abs(each / grid - round(each / grid)) * grid > max(slip, SHARE * each):
             return finest, 0.0, 0.0, 0.0
-    return finest, min(_MANY, even + len(sizes)), min(_MANY, moves + len(moved)), grid
+    return finest, min(MANY, even + len(sizes)), min(MANY, moves + len(moved)), grid

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from processors.detect.blocks import TINY, BlockLimits, RareLimits
+from processors.detect.blocks import THRESHOLDS, TINY, BlockLimits, RareLimits
 from processors.detect.errors import ConfigError
 from processors.detect.tables import Table, count_of, flag_of, known_fields, number_of, positive_of, range_of
 
@@ -68,23 +68,32 @@ def _course(table: Table, where: str, blocks: Table) -> BlockLimits:
     def usual(name: str) -> float:
         return positive_of(table, where, name) if name in table else TINY
 
+    noise, spread = usual("noise"), usual("spread")
+    step = positive_of(table, where, "step") if "step" in table else 0.0
+    max_change = positive_of(table, where, "max_change") if "max_change" in table else math.inf
+    warm_blocks = count_of(blocks, "blocks", "warm_blocks", _MAX_COUNT)
+    ratio_twice, smooth_ratio = threshold("noise_ratio_twice"), threshold("smooth_ratio")
+    grid_evidence = count_of(blocks, "blocks", "grid_evidence", _MAX_COUNT)
     return BlockLimits(
-        noise=usual("noise"),
-        spread=usual("spread"),
-        step=positive_of(table, where, "step") if "step" in table else 0.0,
-        max_change=positive_of(table, where, "max_change") if "max_change" in table else math.inf,
-        warm_blocks=count_of(blocks, "blocks", "warm_blocks", _MAX_COUNT),
+        noise=noise,
+        spread=spread,
+        step=step,
+        max_change=max_change,
+        warm_blocks=warm_blocks,
         drift_slack=threshold("drift_slack"),
         drift_limit=threshold("drift_limit"),
-        ratio_twice=threshold("noise_ratio_twice"),
+        ratio_twice=ratio_twice,
         jitter=flag_of(table, where, "jitter", default=False),
         rare=RareLimits(
             ratio_once=threshold("noise_ratio"),
-            smooth_ratio=threshold("smooth_ratio"),
+            smooth_ratio=smooth_ratio,
             jitter_range=threshold("jitter_range"),
             jitter_fill=threshold("jitter_fill"),
             jitter_calm=threshold("jitter_calm"),
-            grid_evidence=count_of(blocks, "blocks", "grid_evidence", _MAX_COUNT),
+            grid_evidence=grid_evidence,
+        ),
+        packed=THRESHOLDS.pack(
+            noise, spread, step, max_change, warm_blocks, ratio_twice, smooth_ratio, grid_evidence
         ),
     )
 

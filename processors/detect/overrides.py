@@ -6,8 +6,10 @@ what was in force for its device.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from processors.detect.config import DetectConfig, read_toml
+from processors.detect.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +24,8 @@ class Overrides:
 
         The same object for the same device and ward, as `TelemetryDetectors` asks for.
         """
-        wards = {ward: base.with_overrides(read_toml(text)) for ward, text in self.wards.items()}
-        devices = {device: read_toml(text) for device, text in self.devices.items()}
+        wards = {ward: base.with_overrides(_read(text)) for ward, text in self.wards.items()}
+        devices = {device: _read(text) for device, text in self.devices.items()}
         for tables in devices.values():
             base.with_overrides(tables)
         merged: dict[tuple[str, str], DetectConfig] = {}
@@ -39,3 +41,11 @@ class Overrides:
             return merged[key]
 
         return config_of
+
+
+def _read(text: str) -> dict[str, Any]:
+    tables = read_toml(text)
+    if "fleet" in tables:
+        message = "[fleet] is about all devices of a build: no ward and no device has limits of its own"
+        raise ConfigError(message)
+    return tables

@@ -9,6 +9,8 @@ import struct
 from zlib import crc32
 
 ROWS = 6
+CRC = 4
+"""Bytes of one."""
 KEPT = 192
 _SAMPLED = 4  # a power of two
 _FIRST_SPACING = 8
@@ -19,15 +21,24 @@ _LARGEST_SPACING = 2**30
 class Prints:
     """Fingerprints of earlier rows, oldest first, at least `spacing` rows apart."""
 
-    __slots__ = ("hits", "kept", "known", "rows", "since", "spacing")
+    __slots__ = ("kept", "rows", "since", "spacing")
 
     def __init__(self) -> None:
-        self.rows: list[int] = []
-        self.kept: list[int] = []
-        self.known: set[int] = set()
+        self.rows = bytearray()
+        """CRCs of the last rows."""
+        self.kept = bytearray()
+        """CRCs of windows. As bytes, since a device has up to 192 of them, and Python's numbers take nine
+        times the room."""
         self.spacing = _FIRST_SPACING
         self.since = 0
-        self.hits = 0
+
+    def add(self, row: int) -> bool:
+        """Take a row's CRC; whether a window may end with it, as every fourth does."""
+        self.rows += row.to_bytes(CRC, "little")
+        if len(self.rows) > ROWS * CRC:
+            del self.rows[:CRC]
+        self.since += 1
+        return row % _SAMPLED == 0
 
     def meet(self, span_rows: float) -> int:
         """Look at the window that ends now, and maybe keep it; return how many rows ago it was met, about.
@@ -35,29 +46,26 @@ class Prints:
         0 where it is new. `span_rows` is how many rows are to be remembered: about a day's.
         """
         rows = self.rows
-        if len(rows) < ROWS or len(set(rows)) < ROWS:
+        if len(rows) < ROWS * CRC or len(set(_WINDOW.unpack(rows))) < ROWS:
             return 0
-        window = crc32(_WINDOW.pack(*rows))
-        if window in self.known:
-            return max(1, (len(self.kept) - self.kept.index(window)) * self.spacing)
+        window = crc32(rows).to_bytes(CRC, "little")
+        at = self.kept.find(window)
+        while at % CRC and at != -1:
+            at = self.kept.find(window, at + 1)
+        if at != -1:
+            return max(1, (len(self.kept) - at) // CRC * self.spacing)
         if self.since >= self.spacing:
             self._keep(window, span_rows)
         return 0
 
-    def _keep(self, window: int, span_rows: float) -> None:
+    def _keep(self, window: bytes, span_rows: float) -> None:
         self.since = 0
-        self.kept.append(window)
-        self.known.add(window)
-        if len(self.kept) <= KEPT:
+        self.kept += window
+        if len(self.kept) <= KEPT * CRC:
             return
         if KEPT * self.spacing >= span_rows or self.spacing >= _LARGEST_SPACING:
-            self.known.discard(self.kept.pop(0))
+            del self.kept[:CRC]
         else:
-            del self.kept[::2]
-            self.known = set(self.kept)
+            kept = memoryview(self.kept).cast("I")
+            self.kept = bytearray(kept[1::2].tobytes())
             self.spacing *= 2
-
-
-def is_sampled(row: int) -> bool:
-    """Whether a window may end with a row of this CRC: every fourth does."""
-    return row % _SAMPLED == 0

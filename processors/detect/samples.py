@@ -6,7 +6,7 @@ and with nothing open about its signal, is only counted (`telemetry.py`).
 
 import math
 
-from processors.detect.blocks import interrupt
+from processors.detect.blocks import interrupted
 from processors.detect.findings import (
     MAX_SCORE,
     Scene,
@@ -85,8 +85,8 @@ def _open_rules(scene: Scene, code: int) -> int:
 
 def _switch_off(scene: Scene, signal: SignalState) -> None:
     if signal.run != OFF:
-        interrupt(signal.track)
-        signal.samples.clear()
+        signal.track = interrupted(signal.track)
+        del signal.samples[:]
         signal.carried = 0
         signal.unit = 0
         if (signal.code, UNIT) in scene.state.episodes:

@@ -9,13 +9,13 @@ record that holds it, and scores are rounded until they say no more than "how fa
 import math
 import struct
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from zlib import crc32
 
 from processors.detect.blocks import BLOCK
 from processors.detect.config import DetectConfig
-from processors.detect.deviceblocks import ENDED_BY_SAMPLES, end_block
+from processors.detect.deviceblocks import ENDED_BY_SAMPLES, end_blocks
 from processors.detect.findings import Scene, raise_or_update
-from processors.detect.replayed import ROWS, is_sampled
 from processors.detect.rules import CLOCK, DEVICE, REPLAY
 from processors.detect.samples import bind, look
 from processors.detect.telemetry_state import (
@@ -66,42 +66,48 @@ class TelemetryDetectors:
     def process(
         self, events: Sequence[VerifiedEvent], state_of: Callable[[str], TelemetryState]
     ) -> list[Finding]:
-        """Judge accepted telemetry in its order, updating states; return findings in that order."""
-        findings: list[Finding] = []
+        """Judge accepted telemetry in its order, updating states; return findings in that order.
+
+        A device's block waits until the device speaks again, or the batch is over: by then many blocks have
+        ended, and are judged together for a third of the cost.
+        """
+        findings: list[tuple[int, Finding]] = []
+        found: list[Finding] = []
+        ended: list[tuple[int, Scene]] = []
         config, config_of = self._config, self._config_of
-        for verified in events:
+        for number, verified in enumerate(events):
             device_id = verified.event.device_id
             if config_of is not None:
                 config = config_of(device_id)
-            _take(config, verified, state_of(device_id), findings, self._noise)
-        return findings
+            state = state_of(device_id)
+            if state.events == BLOCK:
+                findings += end_blocks(ended, self._noise)
+                ended.clear()
+            if state.bound_to is not config:
+                _bind(config, state)
+            _take(config, verified, state, found)
+            if found:
+                findings += [(number, each) for each in found]
+                found.clear()
+            if state.events == BLOCK:
+                ended.append((number, Scene(config, verified, state, [])))
+        findings += end_blocks(ended, self._noise)
+        findings.sort(key=itemgetter(0))
+        return [each for _, each in findings]
 
 
 def _take(
-    config: DetectConfig,
-    verified: VerifiedEvent,
-    state: TelemetryState,
-    findings: list[Finding],
-    noise: list[NoiseBlock] | None,
+    config: DetectConfig, verified: VerifiedEvent, state: TelemetryState, findings: list[Finding]
 ) -> None:
-    if state.bound_to is not config:
-        _bind(config, state)
     _readings(config, verified, state, findings)
     _times(config, verified, state, findings)
     values = verified.event.body["values"]
     row = crc32(_ROW[len(values)].pack(*values) if len(values) <= MAX_READINGS else repr(values).encode())
-    prints = state.prints
-    prints.rows.append(row)
-    if len(prints.rows) > ROWS:
-        del prints.rows[0]
-    prints.since += 1
-    if is_sampled(row):
+    if state.prints.add(row):
         _compare(config, verified, state, findings)
     if state.events == 0:
         state.first_offset = verified.source.offset
     state.events += 1
-    if state.events == BLOCK:
-        end_block(Scene(config, verified, state, findings), noise)
 
 
 def _readings(
@@ -122,6 +128,19 @@ def _readings(
             samples.append(value)
             continue
         signal = layout.signals[at]
+        if (
+            signal is not None
+            and value == signal.last
+            and floor == math.inf
+            and SATURATED < signal.run < signal.stuck_after - 1
+            and signal.floor < value < signal.roof
+            and not signal.open
+        ):
+            # `_goes_on` in the midst of a run, as with a cuff's last result: the next likely case.
+            signal.run += 1
+            if len(samples) < MAX_BUFFERED:
+                samples.append(value)
+            continue
         if signal is None or (signal.run == OFF and signal.off_low <= value <= signal.off_high):
             continue
         if not signal.open and signal.run > SATURATED and signal.floor < value < signal.roof:

@@ -8,14 +8,16 @@ most. Bytes of version 1, which held the last values and episodes only, are read
 
 import math
 import struct
+import sys
+from array import array
 from collections.abc import Sequence
 from functools import lru_cache
 
-from processors.detect.blocks import BLOCK, TRACKED, new_track
+from processors.detect.blocks import BLOCK, TRACK, new_track
 from processors.detect.devicecourse import Course
 from processors.detect.errors import StateError
 from processors.detect.relations import RELATED, RelationTrack
-from processors.detect.replayed import KEPT, ROWS, Prints
+from processors.detect.replayed import CRC, KEPT, ROWS, Prints
 from processors.detect.rules import RULES
 from schemas.noise import PRINT_SIGNS
 
@@ -37,7 +39,7 @@ _COUNT = struct.Struct("<H")
 _EPISODE = struct.Struct("<iBqIB")
 _COURSE = struct.Struct("<BqqqqIqqqHHd")
 _PRINTS = struct.Struct("<BBIIq")
-_SIGNAL = struct.Struct(f"<idiqBdBBBQ{TRACKED}d")
+_SIGNAL = struct.Struct(f"<idiqBdBBBQ{TRACK.size}s")
 _RELATION = struct.Struct(f"<i{RELATED}d")
 _FORMER_HEAD = struct.Struct("<BH")
 _FORMER_SIGNAL = struct.Struct("<idiq")
@@ -46,6 +48,15 @@ _FORMER_SIGNAL = struct.Struct("<idiq")
 @lru_cache(maxsize=1024)
 def _numbers(count: int, kind: str) -> struct.Struct:
     return struct.Struct(f"<{count}{kind}")
+
+
+def _little_endian(numbers: "array[float]") -> "array[float]":
+    """Return the numbers as they stand in a state, or the other way round."""
+    if sys.byteorder == "little":
+        return numbers
+    swapped = numbers[:]
+    swapped.byteswap()
+    return swapped
 
 
 class Episode:
@@ -78,7 +89,8 @@ class SignalState:
         self.run = OFF
         self.first_offset = 0
         self.open = 0
-        self.samples: list[float] = []
+        self.samples = array("d")
+        """Doubles side by side: eight lists of numbers of each device would take four times the room."""
         self.carried = 0
         self.unit = self.unit_count = 0
         self.unit_level = 0.0
@@ -105,7 +117,7 @@ class Layout:
         self.is_new = True
         """Until the first event with it: `lasts` are the signals' own."""
         self.roofs = [math.nan if each is None else each.roof for each in signals]
-        self.samples: list[list[float]] = [[] if each is None else each.samples for each in signals]
+        self.samples = [array("d") if each is None else each.samples for each in signals]
 
     def settle(self, at: int) -> None:
         """Take up what a closer look made of a signal; one in a run is looked at until the run ends."""
@@ -150,25 +162,26 @@ class TelemetryState:
         if self.layout is not None:
             self.layout.write_back(self.last_offset)
         course, prints = self.course, self.prints
-        parts = [
+        parts: list[bytes | bytearray] = [
             _HEAD.pack(VERSION, self.events, self.first_offset),
             _COURSE.pack(
                 self.begun, course.time_us, course.append_ms, course.top_us, course.difference_us,
                 course.below, course.below_since_ms, course.block_us, course.block_append_ms,
                 course.blocks, course.off_rate, course.interval_us,
             ),
-            _PRINTS.pack(len(prints.rows), len(prints.kept), prints.spacing, prints.since, 0),
-            _numbers(len(prints.rows) + len(prints.kept), "I").pack(*prints.rows, *prints.kept),
+            _PRINTS.pack(len(prints.rows) // CRC, len(prints.kept) // CRC, prints.spacing, prints.since, 0),
+            prints.rows,
+            prints.kept,
             _COUNT.pack(len(self.signals)),
         ]  # fmt: skip
         for each in self.signals.values():
             parts.append(
                 _SIGNAL.pack(
                     each.code, each.last, each.run, each.first_offset, each.unit, each.unit_level,
-                    each.unit_count, each.carried, len(each.samples), each.signs, *each.track,
+                    each.unit_count, each.carried, len(each.samples), each.signs, each.track,
                 )
             )  # fmt: skip
-            parts.append(_numbers(len(each.samples), "d").pack(*each.samples))
+            parts.append(_little_endian(each.samples).tobytes())
         parts.append(_COUNT.pack(len(self.relations)))
         for code, known in self.relations.items():
             parts.append(_RELATION.pack(code, *known))
@@ -201,6 +214,9 @@ def _current(data: bytes) -> tuple[TelemetryState, int]:
     state = TelemetryState()
     course, prints = state.course, state.prints
     _, state.events, state.first_offset = _HEAD.unpack_from(data)
+    if state.events >= BLOCK:
+        message = f"telemetry state with {state.events} events in a block"
+        raise StateError(message)
     at = _HEAD.size
     (
         begun, course.time_us, course.append_ms, course.top_us, course.difference_us, course.below,
@@ -214,11 +230,11 @@ def _current(data: bytes) -> tuple[TelemetryState, int]:
         message = f"telemetry state with {rows} rows and {kept} fingerprints"
         raise StateError(message)
     at += _PRINTS.size
-    numbers = _numbers(rows + kept, "I")
-    found = numbers.unpack_from(data, at)
-    prints.rows, prints.kept = list(found[:rows]), list(found[rows:])
-    prints.known = set(prints.kept)
-    at += numbers.size
+    crcs = _numbers(rows + kept, "I")
+    crcs.unpack_from(data, at)  # raises where they are cut short
+    prints.rows = bytearray(data[at : at + rows * CRC])
+    prints.kept = bytearray(data[at + rows * CRC : at + crcs.size])
+    at += crcs.size
     (signals,) = _COUNT.unpack_from(data, at)
     at += _COUNT.size
     for _ in range(signals):
@@ -234,7 +250,7 @@ def _current(data: bytes) -> tuple[TelemetryState, int]:
 
 def _read_signal(state: TelemetryState, data: bytes, at: int) -> int:
     (
-        code, last, run, first_offset, unit, unit_level, unit_count, carried, samples, signs, *track,
+        code, last, run, first_offset, unit, unit_level, unit_count, carried, samples, signs, track,
     ) = _SIGNAL.unpack_from(data, at)  # fmt: skip
     at += _SIGNAL.size
     if samples > MAX_BUFFERED:
@@ -247,9 +263,12 @@ def _read_signal(state: TelemetryState, data: bytes, at: int) -> int:
     each.last, each.run, each.first_offset, each.carried = last, run, first_offset, carried
     each.unit, each.unit_level, each.unit_count = unit, unit_level, unit_count
     each.track, each.signs = track, signs
-    numbers = _numbers(samples, "d")
-    each.samples = list(numbers.unpack_from(data, at))
-    return at + numbers.size
+    end: int = at + 8 * samples
+    if end > len(data):
+        raise struct.error  # told as cut short
+    each.samples.frombytes(data[at:end])
+    each.samples = _little_endian(each.samples)
+    return end
 
 
 def _read_episodes(state: TelemetryState, data: bytes, at: int) -> int:

@@ -51,5 +51,5 @@ def _finding_info(alert: Alert) -> dict[str, Any]:
         info["first_seen_time"] = alert.start_ms
     if alert.related:
         info["related_events"] = parts.related_events(alert)
-        info["related_events_count"] = alert.count
+        info["related_events_count"] = max(alert.count, len(alert.related))
     return {name: value for name, value in info.items() if value != []}

@@ -8,6 +8,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from processors.alert_rules import DENIAL_RULES, DEVICE_WIDE_ACCESS, FINDING_RULES, REJECTION_RULES
+from processors.builds import Build
 from processors.correlate import Correlator
 from processors.notices import FindingNotice, Notice, RejectionNotice
 from processors.ocsf import Activity, Alert, Incident, Reporter, Status, encode
@@ -64,6 +65,7 @@ CASES: dict[str, list[Notice]] = {
     "of no subject and evidence": [notice("fork", subject=None, evidence=(), parameters={})],
     "report of findings": [notice("bounds", number) for number in range(60)],
     "incident": [notice("silence", n, device_id=f"did:key:{n}", ward="icu-1") for n in range(12)],
+    "build": [notice("drift", n, device_id=f"did:key:{n}", build=Build("M", "1", 9, 0)) for n in range(6)],
     "suppressed": [notice("equivocation", 0), rejection(Reason.REPLAY, 1), rejection(Reason.REPLAY, 2)],
     "report of rejections": [rejection(Reason.REPLAY, number) for number in range(60)],
     **{f"activity {each.name}": [notice("stuck", activity=each)] for each in Activity},

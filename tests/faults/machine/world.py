@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import signal
 import threading
 import time
@@ -42,6 +43,8 @@ FOUND_S = 10.0
 SKIPPED_S = 3 * TRANSACTION_S
 """A verdict may show so much later than the next: an open transaction hides what is behind it."""
 MAP_FAULT = b"a fault occurred in an unsafe memory access operation"
+LOST_MARKERS = re.compile(rb"Couldn't find leader endpoint for partitions [^\n]*__consumer_offsets")
+"""Only where a whole transaction is meant: a topic that is deleted takes its own partitions along."""
 Place = tuple[str, int]
 
 EXPECTED_ENDINGS = ("SupersededError", "_FATAL", "_FENCED", "FENCED_INSTANCE_ID", "fenced", "the loop hangs")
@@ -317,13 +320,14 @@ class World:
 
     @property
     def has_broker_fault(self) -> bool:
-        """Its memory maps failed: an index on a full disk has no page for its next entry (SIGBUS).
+        """It broke its own log, in one of two ways (docs/faults.md); what it shows then is nobody's word.
 
-        Kafka then answers with an error and leaves the batch in its file, unknown to its own books: an abort
-        that follows does not hide it (Kafka 4.4). What it shows from then on is nobody's word.
+        Its memory maps failed: an index on a full disk has no page for its next entry (SIGBUS). It answers
+        with an error and leaves the batch in its file, unknown to its own books: an abort that follows does
+        not hide it. Or a transaction was committed while no partition had a leader, without its markers.
         """
-        log = self.data_dir / "run" / "kafka.log"
-        return MAP_FAULT in log.read_bytes()
+        log = (self.data_dir / "run" / "kafka.log").read_bytes()
+        return MAP_FAULT in log or LOST_MARKERS.search(log) is not None
 
     def pause_broker(self) -> None:
         """SIGSTOP."""

@@ -54,6 +54,11 @@ def test_another_text_has_another_digest() -> None:
         ("alike = 120", "alike = 0", r"\[same_noise\] alike must be a whole number"),
         ("apart_s = 300.0", "apart = 300.0", r"\[same_noise\] has unknown fields \['apart'\]"),
         ("quiet_s = 3600.0", "quiet_s = nan", "quiet_s must be a finite number"),
+        ("[fleet]", "[flet]", r"table \[fleet\] is missing"),
+        ("devices = 4 ", "devices = 501 ", r"\[fleet\] devices must be a whole number from 1 to 500"),
+        ("share = 0.1", "share = 1.1", r"\[fleet\] share must be from 0 to 1"),
+        ("share = 0.1", "shares = 0.1", r"\[fleet\] has unknown fields \['shares'\]"),
+        ("window_s = 14400.0", "window_s = inf", r"\[fleet\] window_s must be a finite number"),
         ("subject_limit = 5", "subject_limit = 65", "1 to 64"),
         ("window_s = 300.0", "window_s = 0.0", "window_s must be above 0"),
     ],
@@ -89,6 +94,8 @@ def test_a_ward_and_a_device_override_field_by_field_and_have_digests_of_their_o
 def test_an_override_at_fault_is_refused_before_any_device_comes() -> None:
     with pytest.raises(ConfigError, match=r"low 400\.0 must be below"):
         Overrides(wards={"icu": "[signal.147842]\nlow = 400.0"}).over(DetectConfig.default(), lambda _d: "")
+    with pytest.raises(ConfigError, match=r"\[fleet\] is about all devices"):
+        Overrides(wards={"icu": "[fleet]\ndevices = 400"}).over(DetectConfig.default(), lambda _d: "")
     with pytest.raises(ConfigError, match="unknown fields"):
         Overrides(devices={"did:key:a": "[signal.147842]\nlo = 4.0"}).over(
             DetectConfig.default(), lambda _d: ""

@@ -1,0 +1,153 @@
+"""Blocks judged together are judged as each alone, bit for bit; batches as one event after another."""
+
+import random
+from array import array
+from collections.abc import Iterable, Sequence
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from processors.detect import DetectConfig, TelemetryDetectors
+from processors.detect.blocks import BLOCK, Block, BlockLimits, interrupted, judge, new_track
+from processors.detect.deviceblocks import MANY
+from processors.detect.manyblocks import judge_many
+from processors.model import RawRecord, VerifiedEvent
+from schemas.envelope import PayloadKind
+from schemas.events import Event
+from schemas.mdc import BY_NAME
+from schemas.records import Finding
+
+CONFIG = DetectConfig.default()
+LIMITS = [each.course for each in CONFIG.signals.values() if each.course is not None]
+HR, PULSE, SPO2, NBP_SYS, NBP_DIAS, NBP_MEAN = (
+    BY_NAME[name].code for name in ("hr", "pulse", "spo2", "nbpsys", "nbpdias", "nbpmean")
+)
+START_MS = 1_700_000_000_000
+
+numbers = st.one_of(
+    st.sampled_from([0.0, -0.0, 1e-9, 5e-324, 70.0, 70.1, 300.0, -30.0]),
+    st.floats(-1e6, 1e6),
+    st.integers(0, 3000).map(lambda n: n / 10),
+)
+
+
+def same(blocks: Sequence[Block]) -> list[bytes]:
+    alone = [judge(*each) for each in blocks]
+    together = judge_many(blocks)
+    assert [track for track, _ in together] == [track for track, _ in alone]
+    assert [list(broken) for _, broken in together] == [list(broken) for _, broken in alone]
+    return [track for track, _ in alone]
+
+
+blocks_of_one = st.lists(numbers, min_size=BLOCK, max_size=BLOCK)
+
+
+@given(st.lists(st.tuples(st.lists(blocks_of_one, min_size=1, max_size=12), st.sampled_from(LIMITS))))
+@settings(deadline=None)
+def test_whatever_signals_show_is_judged_alike(made: list[tuple[list[list[float]], BlockLimits]]) -> None:
+    known: list[tuple[bytes, float]] = [(new_track(), 0.0)] * len(made)
+    for number in range(12):
+        blocks = [
+            Block(track, array("d", [last, *courses[number % len(courses)]]), limits)
+            for (track, last), (courses, limits) in zip(known, made, strict=True)
+        ]
+        if blocks:
+            known = [(t, b.samples[-1]) for t, b in zip(same(blocks), blocks, strict=True)]
+
+
+def course(kind: int, level: float, number: int, rng: random.Random) -> float:
+    """Make a sample of one of ten kinds of signal, most of them healthy."""
+    noisy = level + rng.gauss(0, 1.2)
+    match kind:
+        case 0:
+            return level
+        case 1:
+            return level + number * 0.3
+        case 2:
+            return float(round(noisy))
+        case 3:
+            return noisy + 100 * (rng.random() < 0.02)
+        case 4:
+            return round(noisy / 5) * 5 if number > 200 else noisy
+        case 5:
+            return level + 0.001 * rng.gauss(0, 1.2)
+    return noisy
+
+
+def test_long_courses_of_many_signals_are_judged_alike() -> None:
+    rng, count = random.Random(5), 300
+    tracks, levels = [new_track()] * count, [rng.uniform(50, 90) for _ in range(count)]
+    lasts = list(levels)
+    for number in range(150):
+        blocks = []
+        for at in range(count):
+            made = [course(at % 10, levels[at], number, rng) for _ in range(BLOCK)]
+            samples = [lasts[at], *(round(each, 1 + at % 3) for each in made)]
+            if rng.random() < 0.01:
+                tracks[at] = interrupted(tracks[at])
+            levels[at] += rng.gauss(0, 0.3) + (70 - levels[at]) / 50
+            lasts[at] = samples[-1]
+            blocks.append(Block(tracks[at], array("d", samples), LIMITS[at % len(LIMITS)]))
+        tracks = same(blocks)
+
+
+def stream(devices: int, reports: int, seed: int) -> Iterable[VerifiedEvent]:
+    """Reports of devices in turn; sensors go off, values run, leave their range, repeat and drift."""
+    rng = random.Random(seed)
+    cuff = [[120.0, 80.0, 93.0] for _ in range(devices)]
+    offset = 0
+    for number in range(reports):
+        for device in range(devices):
+            if rng.random() < 0.05:
+                continue
+            if rng.random() < 0.3:
+                cuff[device] = [round(each + rng.gauss(0, 3), 1) for each in (120.0, 80.0, 93.0)]
+            heart = round(70 + rng.gauss(0, 1.5 if device % 5 else 12) + number * (device % 7 == 0) / 2, 1)
+            pulse = round(heart + rng.gauss(0, 0.5), 1) if rng.random() > 0.01 else 400.0
+            values = {
+                HR: 0.0 if rng.random() < 0.02 else heart,
+                PULSE: 64.0 if device % 4 == 1 and number > 60 else pulse,
+                SPO2: 100.0 if device % 3 == 0 else round(96 + rng.gauss(0, 0.3), 1),
+                NBP_SYS: cuff[device][0],
+                NBP_DIAS: cuff[device][1],
+                NBP_MEAN: cuff[device][2],
+            }
+            offset += 1
+            yield VerifiedEvent(
+                Event(
+                    PayloadKind.TELEMETRY,
+                    f"did:key:z6Mk{device}",
+                    1,
+                    number + 1,
+                    (START_MS + number * 1000) * 1000,
+                    {"codes": list(values), "values": list(values.values())},
+                ),
+                offset.to_bytes(32, "big"),
+                RawRecord("device.telemetry.raw", 3, offset, START_MS + number * 1000 + 20, None, None),
+                0,
+            )
+
+
+def judged(batches: Iterable[Sequence[VerifiedEvent]], *, dumps: bool) -> tuple[list[Finding], list[bytes]]:
+    """Judge batch after batch, with all states written and read between them where `dumps`."""
+    detectors = TelemetryDetectors(CONFIG)
+    states = {f"did:key:z6Mk{device}": detectors.new() for device in range(200)}
+    found: list[Finding] = []
+    for batch in batches:
+        found += detectors.process(batch, states.__getitem__)
+        if dumps:
+            states = {name: detectors.load(detectors.dump(state)) for name, state in states.items()}
+    return found, [detectors.dump(state) for state in states.values()]
+
+
+def test_batches_of_many_devices_are_judged_as_event_after_event() -> None:
+    events = list(stream(devices=MANY, reports=120, seed=3))
+    one_by_one = judged(([each] for each in events), dumps=False)
+    assert len({each.rule for each in one_by_one[0]}) >= 4
+    assert judged([events], dumps=False) == one_by_one
+    rng, at, batches = random.Random(8), 0, []
+    while at < len(events):
+        size = rng.choice((1, 7, 300, 2000))
+        batches.append(events[at : at + size])
+        at += size
+    assert judged(batches, dumps=True) == one_by_one
