@@ -45,6 +45,8 @@ def end_blocks(
     Each comes with the number of the event that ended it; yields findings with these numbers. Prints of noise
     go to `noise`; where it is None none are taken.
     """
+    if noise is not None:
+        take_noise([scene for _, scene in ended], noise)
     blocks = [
         Block(signal.track, signal.samples, course)
         for _, scene in ended
@@ -53,8 +55,6 @@ def end_blocks(
     ]
     judged = iter(_judge_all(blocks))
     for number, scene in ended:
-        if noise is not None:
-            take_noise(scene, noise)
         _end_block(scene, judged)
         for finding in scene.findings:
             yield number, finding

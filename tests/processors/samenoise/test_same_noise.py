@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from processors.detect import TelemetryDetectors
+from processors.detect import TelemetryDetectors, noiseprints
 from processors.model import RawRecord
 from processors.samenoise import NoiseMemory, SameNoise, memory, table
 from processors.samenoise.pair import decode_memory
@@ -276,3 +276,22 @@ def test_signs_are_those_of_the_changes() -> None:
             end = each.sequence - found.back  # the sequence is one more than the row
             rises = [b > a for a, b in pairwise(values[end - 49 : end])]
             assert found.signs == sum(rise << 47 - at for at, rise in enumerate(rises))
+
+
+def test_prints_of_many_devices_are_those_of_each_alone() -> None:
+    """So many end a block together that their samples are compared at once."""
+    devices = [f"did:example:{n:03d}" for n in range(2 * noiseprints.MANY)]
+    odd = [70.0, math.inf, math.nan, 1e308, -1e308, -0.0, 0.0]
+    made = [
+        events(device, [*reported(70.0, noise(n, 100)), *odd, *reported(80.0, noise(n + 900, 100))])
+        for n, device in enumerate(devices)
+    ]
+    together: list[NoiseBlock] = []
+    detectors = TelemetryDetectors(CONFIG, noise=together)
+    states = {device: detectors.new() for device in devices}
+    for row in zip(*made, strict=True):
+        detectors.process(row, states.__getitem__)
+    alone = {device: blocks(each) for device, each in zip(devices, made, strict=True)}
+    assert sum(map(len, alone.values())) > len(devices)
+    for device, each in alone.items():
+        assert [block for block in together if block.device_id == device] == each
