@@ -144,6 +144,7 @@ class IngestSession(TransactionalSession):
                 outputs.report(producer.produce, partition[1], finding)
             for decision in outcome.decisions:
                 outputs.decide(producer.produce, decision, self._settings.partitions)
+            outputs.tell_noise(producer.produce, partition, outcome.noise)
             writes.add(partition, self._states[partition].changes())
         # Also a tick's transaction sends the offsets of each partition that it touches: that is what
         # fences a resumed zombie.

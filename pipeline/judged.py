@@ -4,7 +4,8 @@ Each raw record has one verdict, whose header `source` names it, written in one 
 that ingest commits. So the last verdict says where ingest stands, also when its group has forgotten. So do
 the records of the parties' topics for route, in `alerts`: what fitted no party after the last of them is
 looked at once more, which tells nobody twice. Of profile, in `access.decisions`, its changelog tells: each
-profile holds how far it went, and what changed none after the last of them is passed over once more.
+profile holds how far it went, and what changed none after the last of them is passed over once more. So does
+its changelog of `device.prints`.
 """
 
 from collections.abc import Iterable
@@ -17,9 +18,10 @@ from pipeline.kafkaread import read_from
 from pipeline.partytopics import is_party_topic
 from pipeline.settings import Settings
 from pipeline.statestore import Partition
-from pipeline.topics import DECISIONS, EVENTS, RAW_TOPICS, REJECTED, changelog_of
+from pipeline.topics import DECISIONS, EVENTS, PRINTS, RAW_TOPICS, REJECTED, changelog_of
 from processors.access.profile import decode_profile
 from processors.model import RawRecord
+from processors.samenoise.pair import decode_memory
 
 FIRST_LOOK = 10_000
 
@@ -33,8 +35,8 @@ def judged_to(settings: Settings, admin: AdminClient, place: Partition) -> int |
 
 def _outputs(topic: str, known: Iterable[str]) -> list[str]:
     """List the topics whose records tell how far a source topic was judged."""
-    if topic == DECISIONS:
-        return [changelog_of(DECISIONS)]
+    if topic in (DECISIONS, PRINTS):
+        return [changelog_of(topic)]
     return [EVENTS, REJECTED] if topic in RAW_TOPICS else [name for name in known if is_party_topic(name)]
 
 
@@ -66,6 +68,8 @@ def _source_offset(record: RawRecord, place: Partition) -> int | None:
     """Return the offset of the source record that an output tells of; None for one of another partition."""
     if place[0] == DECISIONS:
         return decode_profile(record.value or b"").next_offset - 1
+    if place[0] == PRINTS:
+        return decode_memory(record.value or b"")[0] - 1
     wanted = f"{place[0]}/{place[1]}/".encode()
     source = dict(record.headers).get("source") or b""
     return int(source.removeprefix(wanted)) if source.startswith(wanted) else None

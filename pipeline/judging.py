@@ -11,6 +11,7 @@ from processors.detect import AccessDetectors, ConfigOf, DetectConfig, SilenceRu
 from processors.judge import Judge, NoDetectors
 from processors.registry import Registry
 from schemas.envelope import PayloadKind
+from schemas.noise import NoiseBlock
 
 CATCH_UP_S = 2.0
 """A key that we do not know is worth so long a look at the registry, once a batch."""
@@ -20,13 +21,17 @@ def judges(
     settings: Settings, registry: RegistryFollower, policies: PolicyFollower, guard: Guard
 ) -> dict[str, Judge]:
     """Make one judge per raw topic; the guard is that of access."""
+    noise: list[NoiseBlock] | None = [] if settings.same_noise else None
     return {
         TELEMETRY_RAW: Judge(
             _authenticate(settings, PayloadKind.TELEMETRY),
-            TelemetryDetectors(DetectConfig.default(), lambda: overriding(registry.table, policies)),
+            TelemetryDetectors(
+                DetectConfig.default(), lambda: overriding(registry.table, policies), noise=noise
+            ),
             registry.table,
             lambda: registry.try_catch_up(CATCH_UP_S),
             SilenceRule(settings.silence_after_s),
+            noise=noise,
         ),
         ACCESS_RAW: guard,
         LIFECYCLE_RAW: Judge(

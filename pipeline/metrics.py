@@ -56,6 +56,9 @@ RAW_GONE = Gauge("attestream_raw_records_gone", "Records of these that are gone 
 # ---- profile -----------------------------------------------------------------------------------------------
 
 PROFILED = Counter("attestream_profiled_total", "Decisions on requests that were judged across devices")
+NOISE_PRINTS = Counter("attestream_noise_prints_total", "Prints of noise that were compared across devices")
+NOISE_MEETINGS = Counter("attestream_noise_meetings_total", "Prints of two devices that were alike")
+NOISE_UNREADABLE = Counter("attestream_noise_unreadable_total", "Records of device.prints that are not ours")
 PROFILE_STRANGERS = Counter(
     "attestream_profile_strangers_total", "Decisions on requests by names without a profile, which begin none"
 )

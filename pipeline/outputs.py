@@ -1,14 +1,15 @@
-"""The records that ingest and profile write: accepted, rejected, decisions and findings."""
+"""The records that ingest and profile write: accepted, rejected, decisions, findings and prints of noise."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from blake3 import blake3
 
-from pipeline.topics import DECISIONS, EVENTS, FINDINGS, REJECTED
+from pipeline.topics import DECISIONS, EVENTS, FINDINGS, PRINTS, REJECTED
 from processors.model import RawRecord, Rejection, VerifiedEvent
 from schemas.decisions import Decision
+from schemas.noise import NoiseBlock, encode_noise
 from schemas.partition import partition_of
 from schemas.records import Finding
 
@@ -19,6 +20,8 @@ MAX_KEPT_VALUE = 256 * 1024
 KEPT_HEAD = 4096
 MAX_KEPT_KEY = 256
 MAX_DETAIL = 500
+MAX_PRINTS, MAX_BLOCKS = 20_000, 2000
+"""Prints, and blocks of devices, in one record: below 800 KB, however long ids are."""
 
 
 def source_header(record: RawRecord) -> tuple[str, bytes]:
@@ -70,6 +73,18 @@ def report(produce: Produce, partition: int, finding: Finding) -> None:
     produce(
         FINDINGS, value=finding.encode(os.urandom(16)), key=finding.device_id.encode(), partition=partition
     )
+
+
+def tell_noise(produce: Produce, source: tuple[str, int], blocks: Sequence[NoiseBlock]) -> None:
+    """Write the prints of a raw partition's batch to where those of all devices meet."""
+    topic, partition = source
+    first = prints = 0
+    for at, block in enumerate(blocks, 1):
+        prints += len(block.prints)
+        if at == len(blocks) or at - first == MAX_BLOCKS or prints >= MAX_PRINTS:
+            value = encode_noise(topic, partition, blocks[first:at])
+            produce(PRINTS, value=value, key=f"{topic}/{partition}".encode(), partition=0)
+            first, prints = at, 0
 
 
 def decide(produce: Produce, decision: Decision, partitions: int) -> None:

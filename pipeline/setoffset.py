@@ -16,9 +16,9 @@ from pipeline.kafka import CALL_TIMEOUT_S
 from pipeline.membership import group_of
 from pipeline.settings import PipelineError, Settings, UsageError
 from pipeline.statestore import Partition
-from pipeline.topics import ALERTS, DECISIONS, RAW_TOPICS, changelog_of, stage_of
+from pipeline.topics import ALERTS, DECISIONS, PRINTS, RAW_TOPICS, changelog_of, stage_of
 
-_SOURCES = (*RAW_TOPICS, DECISIONS, ALERTS)
+_SOURCES = (*RAW_TOPICS, DECISIONS, PRINTS, ALERTS)
 RETRY_S = 0.5
 
 

@@ -57,6 +57,10 @@ class Settings(BaseSettings):
     anchor_interval_s: float = 10.0
     """How often changed shards go into the epoch log and its root to the ledger."""
 
+    same_noise: bool = True
+    """Look for devices that report the same noise. False where devices replay one record on purpose, as a
+    simulated fleet does."""
+
     monitor_log: str = ""
     """Folder or http(s) address of the published logs that the monitor follows; empty: those of data_dir."""
     monitor_interval_s: float = 0.5

@@ -15,6 +15,7 @@ from pipeline.topics import (
     INTEGRITY,
     LIFECYCLE_RAW,
     POLICIES,
+    PRINTS,
     RAW_TOPICS,
     REGISTRY,
     REJECTED,
@@ -100,6 +101,7 @@ CONTENT = {
         "decision",
         headers=_headers(_REGISTRY_OFFSET, {"policy.offset": "offset of the policies that applied"}, _SOURCE),
     ),
+    PRINTS: Content("the raw topic/partition", "`noise_prints`", "noise_prints"),
     REGISTRY: _signed("subject", "registry_entry"),
     POLICIES: _signed("name of the document", "policy_entry"),
     INTEGRITY: Content("origin", "`finding`", "finding"),
@@ -110,6 +112,9 @@ CONTENT = {
     **{changelog_of(raw): _CHANGELOG for raw in RAW_TOPICS},
     changelog_of(DECISIONS): Content(
         "32 hex digits of BLAKE3 of the subject", "`profile`, the profile stage's own", "profile"
+    ),
+    changelog_of(PRINTS): Content(
+        "`head`, or `pair/<number>`", "`noise_memory`, the profile stage's own", "noise_memory"
     ),
 }
 """Of every topic of the table."""

@@ -23,6 +23,8 @@ EVENTS = "device.events"
 REJECTED = "device.rejected"
 FINDINGS = "device.findings"
 DECISIONS = "access.decisions"
+PRINTS = "device.prints"
+"""How changes of readings went: derived, of ingest for profile, and not sealed."""
 REGISTRY = "identity.registry"
 POLICIES = "access.policies"
 FOLLOWED = (REGISTRY, POLICIES)
@@ -47,6 +49,7 @@ SEALED_TOPICS = (
 )
 
 _WEEK_MS = str(7 * 86400 * 1000)
+_THREE_DAYS_MS = str(3 * 86400 * 1000)
 _FOREVER = "-1"
 _APPEND_TIME = {"message.timestamp.type": "LogAppendTime", "cleanup.policy": "delete"}
 
@@ -63,7 +66,7 @@ def changelog_of(source: str) -> str:
 
 def stage_of(source: str) -> str:
     """Name the stage that keeps state of a source topic, and commits it with its offsets."""
-    return {ALERTS: "route", DECISIONS: "profile"}.get(source, "ingest")
+    return {ALERTS: "route", DECISIONS: "profile", PRINTS: "profile"}.get(source, "ingest")
 
 
 class TopicMismatchError(PipelineError):
@@ -109,12 +112,16 @@ TOPICS = (
         by_device=False,
         config={**_APPEND_TIME, "retention.ms": _FOREVER, "max.message.bytes": "60000"},
     ),
+    # One partition: any two devices must meet, and a pair's meetings come together.
+    TopicSpec(PRINTS, by_device=False, config={**_APPEND_TIME, "retention.ms": _THREE_DAYS_MS}),
     TopicSpec(ANCHORS, by_device=False, config={**_APPEND_TIME, "retention.ms": _FOREVER}),
     *(
         TopicSpec(
-            changelog_of(name), config={"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.3"}
+            changelog_of(name),
+            by_device=name != PRINTS,
+            config={"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.3"},
         )
-        for name in (*RAW_TOPICS, DECISIONS)
+        for name in (*RAW_TOPICS, DECISIONS, PRINTS)
     ),
 )
 

@@ -102,6 +102,7 @@ FINDING_RULES = MappingProxyType(
         "clock": AlertRule("Device clock jumped or stands", _TELEMETRY),
         "reporting_rate": AlertRule("Device reports at another rate", _TELEMETRY),
         "replay": AlertRule("Old readings under fresh signatures", _TELEMETRY, (_SPOOFED_REPORT,)),
+        "same_noise": AlertRule("Two devices report the same noise", _TELEMETRY, (_SPOOFED_REPORT,)),
         "fleet_drift": AlertRule("Devices of one build drift alike", _TELEMETRY, (_SPOOFED_REPORT,)),
         "silence": AlertRule("Device fell silent", _TELEMETRY, (_BLOCKED_REPORT,)),
         "sequence_gap": AlertRule("Events of a device are missing", _INTEGRITY, (_BLOCKED_REPORT,)),

@@ -13,6 +13,7 @@ from processors.detect import SilenceRule
 from processors.model import Batch, Outcome, Rejection, VerifiedEvent
 from processors.registry import Registry
 from processors.state import DeviceState
+from schemas.noise import NoiseBlock
 from schemas.records import EvidenceRef, Finding
 
 
@@ -75,8 +76,12 @@ class Judge:
         registry: Registry,
         catch_up: Callable[[], bool],
         silence: SilenceRule | None = None,
+        *,
+        noise: list[NoiseBlock] | None = None,
     ) -> None:
+        """`noise` is where the detectors leave prints of noise, if they take any."""
         self.detectors = detectors
+        self._noise = noise
         self._authenticate, self._registry, self._catch_up = authenticate, registry, catch_up
         self._silence = silence
 
@@ -84,6 +89,9 @@ class Judge:
         """Judge a batch in offset order; touched states are marked in `states`."""
         outcome = admit(self._verdicts(batch), states.state_of)
         outcome.findings += self.detectors.process(outcome.accepted, states.detectors_of)
+        if self._noise:
+            outcome.noise += self._noise
+            self._noise.clear()
         first_of: dict[str, VerifiedEvent] = {}  # the first ends a silence
         for item in outcome.accepted:
             first_of.setdefault(item.event.device_id, item)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from schemas.decisions import Decision
 from schemas.envelope import Signature
 from schemas.events import Event
+from schemas.noise import NoiseBlock
 from schemas.reasons import Reason
 from schemas.records import EvidenceRef, Finding, Headers
 
@@ -70,6 +71,7 @@ class Outcome:
     rejected: list[Rejection] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     decisions: list[Decision] = field(default_factory=list)
+    noise: list[NoiseBlock] = field(default_factory=list)
 
 
 Batch = Sequence[RawRecord]

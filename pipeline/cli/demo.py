@@ -67,6 +67,9 @@ def demo(  # noqa: PLR0917 - typer takes every option as a parameter
             # A reading must be due well within the limit, however slow the chosen rate.
             limit = max(SILENCE_AFTER_S, SILENCE_AFTER_READINGS / rate)
             settings = settings.model_copy(update={"silence_after_s": limit})
+        if "same_noise" not in settings.model_fields_set:
+            # Its monitors replay one record, so they do have the same noise.
+            settings = settings.model_copy(update={"same_noise": False})
         show = Show()
         ok = play(settings, options, report, show)
         if keep:

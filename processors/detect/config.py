@@ -25,6 +25,7 @@ from processors.detect.tables import (
     seconds_of,
     table_of,
 )
+from schemas.noise import PRINT_SIGNS
 
 _MAX_SIGNALS = 512
 _MAX_RELATIONS = 64
@@ -46,6 +47,21 @@ class FailedAccessLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class SameNoiseLimits:
+    """When two devices have the same noise; counts are of changes or of reports."""
+
+    differ: int
+    """Of the changes of two prints that are alike so many may differ."""
+    alike: int
+    """So many changes must go alike."""
+    gap: int
+    """Reports between one meeting and the next, at most."""
+    apart_us: int
+    """Between the two devices' reports."""
+    quiet_us: int
+
+
+@dataclass(frozen=True, slots=True)
 class FleetLimits:
     """How many devices of one build, and which share of it, within `window_s` of broker time are too many."""
 
@@ -64,6 +80,9 @@ class DetectConfig:
     relations: tuple[RelationLimits, ...]
     course: CourseLimits
     replay_window_s: float
+    same_noise: SameNoiseLimits
+    noise_of: Mapping[int, int]
+    """By code of a signal whose noise is looked at: the one that stands for it where a device sends both."""
     clear_after: int
     failed_access: FailedAccessLimits
     fleet: FleetLimits
@@ -105,13 +124,21 @@ class DetectConfig:
         failed = table_of(table_of(tables, "access"), "repeated_failed_access")
         where = "access.repeated_failed_access"
         warm_blocks = count_of(blocks, "blocks", "warm_blocks", 10_000)
+        related = tuple(
+            _relation(name, table_of(relations, name), known_codes, warm_blocks) for name in relations
+        )
+        noise_of = {each.code: each.code for each in limits if each.course is not None}
+        for relation in related:
+            # What measures one thing has one noise: the second of a relation stands for all.
+            stands = relation.codes[1]
+            noise_of.update(dict.fromkeys(noise_of.keys() & set(relation.codes), stands))
         return cls(
             signals={each.code: each for each in limits},
-            relations=tuple(
-                _relation(name, table_of(relations, name), known_codes, warm_blocks) for name in relations
-            ),
+            relations=related,
             course=_course(tables),
             replay_window_s=seconds_of(table_of(tables, "replay"), "replay", "window_h") * 3600,
+            same_noise=_same_noise(table_of(tables, "same_noise")),
+            noise_of=noise_of,
             clear_after=count_of(table_of(tables, "telemetry"), "telemetry", "clear_after", 255),
             failed_access=FailedAccessLimits(
                 count_of(failed, where, "subject_limit", _MAX_ACCESS_LIMIT),
@@ -165,6 +192,18 @@ def _course(tables: Table) -> CourseLimits:
         us("back_s"),
         ratio,
         count_of(reporting, "reporting", "blocks", 60),
+    )
+
+
+def _same_noise(table: Table) -> SameNoiseLimits:
+    where = "same_noise"
+    known_fields(table, where, {"differ", "alike", "gap", "apart_s", "quiet_s"})
+    return SameNoiseLimits(
+        count_of(table, where, "differ", PRINT_SIGNS // 4),
+        count_of(table, where, "alike", 100_000),
+        count_of(table, where, "gap", 100_000),
+        round(seconds_of(table, where, "apart_s") * 1_000_000),
+        round(seconds_of(table, where, "quiet_s") * 1_000_000),
     )
 
 

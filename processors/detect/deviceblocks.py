@@ -5,6 +5,7 @@ from itertools import starmap
 
 from processors.detect.blocks import BLOCK, LEAST, Block, Broken, Track, judge, level_of
 from processors.detect.findings import Scene, close, raise_or_update
+from processors.detect.noiseprints import take_noise
 from processors.detect.relations import RelationLimits, judge_relation, new_relation
 from processors.detect.rules import (
     BOUNDS,
@@ -24,6 +25,7 @@ from processors.detect.rules import (
 from processors.detect.samples import unit_of
 from processors.detect.telemetry_state import OFF, SignalState
 from schemas.mdc import label
+from schemas.noise import NoiseBlock
 from schemas.records import Finding
 
 MANY = 96
@@ -35,11 +37,16 @@ _CALM_BLOCKS = {JITTER: 18, STEP: 16, DRIFT: 8, NOISE: 6, RATE: 6, REPLAY: 6}
 a step is not over before it might have gone back."""
 
 
-def end_blocks(ended: Sequence[tuple[int, Scene]]) -> Iterator[tuple[int, Finding]]:
+def end_blocks(
+    ended: Sequence[tuple[int, Scene]], noise: list[NoiseBlock] | None = None
+) -> Iterator[tuple[int, Finding]]:
     """Judge what the last eight events of each of these devices say together, and begin anew.
 
-    Each comes with the number of the event that ended it; yields findings with these numbers.
+    Each comes with the number of the event that ended it; yields findings with these numbers. Prints of noise
+    go to `noise`; where it is None none are taken.
     """
+    if noise is not None:
+        take_noise([scene for _, scene in ended], noise)
     blocks = [
         Block(signal.track, signal.samples, course)
         for _, scene in ended

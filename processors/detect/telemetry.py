@@ -29,6 +29,7 @@ from processors.detect.telemetry_state import (
 )
 from processors.model import VerifiedEvent
 from schemas.events import MAX_READINGS
+from schemas.noise import NoiseBlock
 from schemas.records import Finding
 
 _DEFAULT_INTERVAL_US = 60e6
@@ -40,13 +41,17 @@ class TelemetryDetectors:
 
     `overriding` is asked once a batch for what gives a device's configuration; None: `config` holds for all.
     A state goes on under another configuration with what that one knows. Give the same object for the same
-    configuration: another one costs the time to bind a device's signals to it.
+    configuration: another one costs the time to bind a device's signals to it. Prints of noise are added to
+    `noise`, which its owner empties; where it is None none are taken.
     """
 
     def __init__(
-        self, config: DetectConfig, overriding: Callable[[], ConfigOf | None] = lambda: None
+        self,
+        config: DetectConfig,
+        overriding: Callable[[], ConfigOf | None] = lambda: None,
+        noise: list[NoiseBlock] | None = None,
     ) -> None:
-        self._config, self._overriding = config, overriding
+        self._config, self._overriding, self._noise = config, overriding, noise
 
     def new(self) -> TelemetryState:
         """Return the state of a device not seen before."""
@@ -78,7 +83,7 @@ class TelemetryDetectors:
                 config = config_of(device_id)
             state = state_of(device_id)
             if state.events == BLOCK:
-                findings += end_blocks(ended)
+                findings += end_blocks(ended, self._noise)
                 ended.clear()
             if state.bound_to is not config:
                 _bind(config, verified, state, found)
@@ -88,7 +93,7 @@ class TelemetryDetectors:
                 found.clear()
             if state.events == BLOCK:
                 ended.append((number, Scene(config, verified, state, [])))
-        findings += end_blocks(ended)
+        findings += end_blocks(ended, self._noise)
         findings.sort(key=itemgetter(0))
         return [each for _, each in findings]
 

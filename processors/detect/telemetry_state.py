@@ -1,7 +1,7 @@
 """What the telemetry detectors remember of one device, and its bytes for the changelog.
 
 Layout, little-endian, no padding: version u8; block (events u8, first raw offset i64); course, prints,
-signals, relations, open episodes, each counted. Bounded by the configuration: a signal takes 236 bytes and
+signals, relations, open episodes, each counted. Bounded by the configuration: a signal takes 244 bytes and
 8 for each sample of the block at hand, a relation 52, an open episode 18, a device's fingerprints 810 at
 most. Bytes of version 1, which held the last values and episodes only, are read too.
 """
@@ -19,6 +19,7 @@ from processors.detect.errors import StateError
 from processors.detect.relations import RELATED, RelationTrack
 from processors.detect.replayed import CRC, KEPT, ROWS, Prints
 from processors.detect.rules import RULES
+from schemas.noise import PRINT_SIGNS
 
 VERSION = 2
 OFF = -1
@@ -28,6 +29,9 @@ SATURATED = 0
 MAX_RUN = 2**31 - 1
 MAX_SAMPLES = 2**32 - 1
 MAX_BUFFERED = 64
+NO_SIGNS = 1
+"""`signs` of a signal before its first change (`noiseprints.py`); the highest bit counts them."""
+MAX_SIGNS = 1 << PRINT_SIGNS + BLOCK + 1
 
 _FORMER = 1
 _HEAD = struct.Struct("<BBq")
@@ -35,7 +39,7 @@ _COUNT = struct.Struct("<H")
 _EPISODE = struct.Struct("<iBqIB")
 _COURSE = struct.Struct("<BqqqqIqqqHHd")
 _PRINTS = struct.Struct("<BBIIq")
-_SIGNAL = struct.Struct(f"<idiqBdBBB{TRACK.size}s")
+_SIGNAL = struct.Struct(f"<idiqBdBBBQ{TRACK.size}s")
 _RELATION = struct.Struct(f"<i{RELATED}d")
 _FORMER_HEAD = struct.Struct("<BH")
 _FORMER_SIGNAL = struct.Struct("<idiq")
@@ -76,7 +80,7 @@ class SignalState:
 
     __slots__ = (
         "carried", "code", "first_offset", "floor", "last", "off_high", "off_low", "open", "roof", "run",
-        "samples", "stuck_after", "track", "unit", "unit_count", "unit_level",
+        "samples", "signs", "stuck_after", "track", "unit", "unit_count", "unit_level",
     )  # fmt: skip
 
     def __init__(self, code: int) -> None:
@@ -91,6 +95,7 @@ class SignalState:
         self.unit = self.unit_count = 0
         self.unit_level = 0.0
         self.track = new_track()
+        self.signs = NO_SIGNS
         self.stuck_after = 0
         self.floor = self.roof = self.off_low = self.off_high = math.nan
 
@@ -173,7 +178,7 @@ class TelemetryState:
             parts.append(
                 _SIGNAL.pack(
                     each.code, each.last, each.run, each.first_offset, each.unit, each.unit_level,
-                    each.unit_count, each.carried, len(each.samples), each.track,
+                    each.unit_count, each.carried, len(each.samples), each.signs, each.track,
                 )
             )  # fmt: skip
             parts.append(_little_endian(each.samples).tobytes())
@@ -245,16 +250,19 @@ def _current(data: bytes) -> tuple[TelemetryState, int]:
 
 def _read_signal(state: TelemetryState, data: bytes, at: int) -> int:
     (
-        code, last, run, first_offset, unit, unit_level, unit_count, carried, samples, track,
+        code, last, run, first_offset, unit, unit_level, unit_count, carried, samples, signs, track,
     ) = _SIGNAL.unpack_from(data, at)  # fmt: skip
     at += _SIGNAL.size
     if samples > MAX_BUFFERED:
         message = f"telemetry state with {samples} samples in a block"
         raise StateError(message)
+    if not NO_SIGNS <= signs < MAX_SIGNS:
+        message = f"telemetry state with signs {signs:#x}"
+        raise StateError(message)
     each = state.signals[code] = SignalState(code)
     each.last, each.run, each.first_offset, each.carried = last, run, first_offset, carried
     each.unit, each.unit_level, each.unit_count = unit, unit_level, unit_count
-    each.track = track
+    each.track, each.signs = track, signs
     end: int = at + 8 * samples
     if end > len(data):
         raise struct.error  # told as cut short

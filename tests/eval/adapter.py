@@ -13,13 +13,17 @@ from typing import Any
 
 from pipeline.detectreplay import Silences
 from processors.detect import DetectConfig, SilenceRule, TelemetryDetectors
+from processors.model import RawRecord
+from processors.samenoise import NoiseMemory, SameNoise
+from schemas.noise import NoiseBlock, encode_noise
 from schemas.records import Finding, FindingStatus, Severity
-from tests.eval.record import Reading
+from tests.eval.record import PARTITION, TOPIC, Reading
 
 SILENCE_AFTER_S = 150.0
 """Two and a half of the record's intervals. The default of the stage (30 s) is for devices that report
 every few seconds; `silence_after_s` is a deployment's setting."""
 BATCH = 256
+PRINTS = "device.prints"
 FLEET, INGEST_BATCH = 100, 2000
 ANY_SIGNAL = 1
 """In place of an MDC code for a signal that has none; codes of the standard are 65,536 and more."""
@@ -60,7 +64,9 @@ class Detection:
         silence_after_s: float | None = SILENCE_AFTER_S,
         config: DetectConfig | None = None,
     ) -> None:
-        self._detectors = TelemetryDetectors(config or _config())
+        self._noise: list[NoiseBlock] = []
+        self._detectors = TelemetryDetectors(config or _config(), noise=self._noise)
+        self._same_noise, self._memory = SameNoise(config or _config()), NoiseMemory()
         self._states: dict[str, Any] = {
             device: self._detectors.load(data) for device, data in (states or {}).items()
         }
@@ -72,6 +78,7 @@ class Detection:
         for at in range(0, len(readings), BATCH):
             events = [each.event for each in readings[at : at + BATCH]]
             found += self._detectors.process(events, self._state_of)
+            found += self._meet()
         return sorted(found, key=lambda finding: finding.time_us)
 
     def alarms(self, readings: Sequence[Reading]) -> list[Alarm]:
@@ -92,6 +99,22 @@ class Detection:
     def states(self) -> States:
         """The devices' states as the changelog would hold them."""
         return {device: self._detectors.dump(state) for device, state in self._states.items()}
+
+    def _meet(self) -> list[Finding]:
+        """Let the prints of noise meet, each block's at its own time, as where batches are small."""
+        records = [
+            RawRecord(
+                PRINTS,
+                0,
+                self._memory.next_offset + number,
+                block.time_us // 1000,
+                b"",
+                encode_noise(TOPIC, PARTITION, [block]),
+            )
+            for number, block in enumerate(self._noise)
+        ]
+        self._noise.clear()
+        return self._same_noise.process(records, self._memory).findings
 
     def _state_of(self, device: str) -> Any:
         state = self._states.get(device)
@@ -132,12 +155,14 @@ def cpu_us_per_event(readings: Sequence[Reading], runs: int = 5) -> float:
     """
     devices = [f"{readings[0].device}-{number}" for number in range(FLEET)]
     events = [replace(reading, device=device).event for reading in readings for device in devices]
-    detectors = TelemetryDetectors(_config())
+    noise: list[NoiseBlock] = []
+    detectors = TelemetryDetectors(_config(), noise=noise)
     taken = []
     for _ in range(runs):
         states: dict[str, Any] = {device: detectors.new() for device in devices}
         started = time.process_time_ns()
         for at in range(0, len(events), INGEST_BATCH):
             detectors.process(events[at : at + INGEST_BATCH], states.__getitem__)
+            noise.clear()
         taken.append((time.process_time_ns() - started) / 1000 / len(events))
     return median(taken)

@@ -154,12 +154,12 @@ ANOMALIES: Mapping[str, Anomaly] = {
         Anomaly(
             "quantised", "rounded to a grid, 2 h", "noises wide", (1, 2, 4, 8, 16), 8, _quantised
         ),
-        Anomaly("noise_burst", "noise added for 15 min", "noises", (2, 4, 8, 16, 32), 8, _noise_burst),
+        Anomaly("noise_burst", "noise added for 15 min", "noises", (2, 4, 8, 16, 32), 16, _noise_burst),
         Anomaly(
             "impossible_rate", "a single minute far away", "spreads", (4, 8, 16, 32, 50), 16, _impossible_rate
         ),
         Anomaly(
-            "interpolated", "only every n-th value is true, 2 h", "n", (2, 3, 5, 10, 20), 5, _interpolated
+            "interpolated", "only every n-th value is true, 2 h", "n", (2, 3, 5, 10, 20), 10, _interpolated
         ),
         Anomaly(
             "pulse_against_heart_rate",

@@ -2,16 +2,18 @@
 
 from typing import Any
 
+import pytest
 from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import outputs
-from pipeline.outputs import KEPT_HEAD, MAX_DETAIL, MAX_KEPT_KEY, MAX_KEPT_VALUE
-from pipeline.topics import EVENTS, FINDINGS, REJECTED
+from pipeline.outputs import KEPT_HEAD, MAX_BLOCKS, MAX_DETAIL, MAX_KEPT_KEY, MAX_KEPT_VALUE, MAX_PRINTS
+from pipeline.topics import EVENTS, FINDINGS, PRINTS, REJECTED
 from processors.model import RawRecord, Rejection, VerifiedEvent
 from schemas.envelope import MAX_ENVELOPE_BYTES, PayloadKind
 from schemas.events import Event
+from schemas.noise import NoiseBlock, NoisePrint, decode_noise
 from schemas.reasons import Reason
 from schemas.records import EvidenceRef, Finding, Severity, decode_finding, record_digest
 from tests.kit.parties import (
@@ -229,3 +231,20 @@ def test_what_authenticate_turns_away_can_always_be_written(value: bytes, key: b
         for name, data in topics.last["headers"]:
             assert isinstance(name, str)
             assert isinstance(data, bytes)
+
+
+@pytest.mark.parametrize(
+    ("count", "prints"),
+    [(0, 1), (1, 1), (MAX_BLOCKS, 1), (MAX_BLOCKS + 1, 14), (3, MAX_PRINTS), (2 * MAX_BLOCKS + 5, 1)],
+)
+def test_prints_of_any_batch_fit_and_keep_their_order(count: int, prints: int) -> None:
+    each = tuple(NoisePrint(2**31 - 1, 7, 2**48 - 1) for _ in range(prints))
+    blocks = [NoiseBlock("d" * 256, 2**62, 2**62, 2**62, number, each) for number in range(count)]
+    topics = Topics()
+    outputs.tell_noise(topics.produce, (TELEMETRY_RAW, 3), blocks)
+    told: list[NoiseBlock] = []
+    for topic, record in topics.records:
+        assert (topic, record["key"], record["partition"]) == (PRINTS, f"{TELEMETRY_RAW}/3".encode(), 0)
+        assert len(record["value"]) < BROKER_MAX_BATCH_BYTES
+        told += decode_noise(record["value"]).blocks
+    assert told == blocks

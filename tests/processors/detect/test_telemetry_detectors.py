@@ -113,7 +113,7 @@ def test_an_impossible_rate_is_one_finding_that_clears() -> None:
 
 def test_no_measured_value_stands_in_a_finding() -> None:
     for each in signal(HR, [*healthy(3), *[417.25] * 30, *healthy(5)]):
-        assert "417" not in repr(each)
+        assert "417" not in repr(each).replace(CONFIG.digest, "")
         assert each.score != pytest.approx(1 + (417.25 - 300) / 285)
 
 
