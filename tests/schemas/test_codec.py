@@ -28,19 +28,27 @@ PRIMITIVES: dict[str, st.SearchStrategy[Any]] = {
 }
 
 
-def values_of(schema: Any) -> st.SearchStrategy[Any]:
-    """Every value that an Avro schema describes."""
+def values_of(schema: Any, named: dict[str, st.SearchStrategy[Any]] | None = None) -> st.SearchStrategy[Any]:
+    """Every value that an Avro schema describes; `named` are the types that it has named so far."""
+    named = {} if named is None else named
     if isinstance(schema, list):
-        return st.one_of([values_of(branch) for branch in schema])
+        return st.one_of([values_of(branch, named) for branch in schema])
     if isinstance(schema, str):
-        return PRIMITIVES[schema]
+        return named[schema] if schema in named else PRIMITIVES[schema]
+    made = _of_kind(schema, named)
+    if "name" in schema:
+        named[schema["name"]] = made
+    return made
+
+
+def _of_kind(schema: dict[str, Any], named: dict[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[Any]:
     kind = schema["type"]
     if kind == "record":
-        return st.fixed_dictionaries({f["name"]: values_of(f["type"]) for f in schema["fields"]})
+        return st.fixed_dictionaries({f["name"]: values_of(f["type"], named) for f in schema["fields"]})
     if kind == "array":
-        return st.lists(values_of(schema["items"]), max_size=5)
+        return st.lists(values_of(schema["items"], named), max_size=5)
     if kind == "map":
-        return st.dictionaries(AVRO_TEXT, values_of(schema["values"]), max_size=4)
+        return st.dictionaries(AVRO_TEXT, values_of(schema["values"], named), max_size=4)
     if kind == "enum":
         return st.sampled_from(schema["symbols"])
     assert kind == "fixed", schema
