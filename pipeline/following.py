@@ -5,15 +5,13 @@
 
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient
 from prometheus_client import Counter
 
-from pipeline.kafka import CALL_TIMEOUT_S, FIRST_TRY_S, admin, ask_ends, consumer, meet, to_record
+from pipeline.kafka import CALL_TIMEOUT_S, FIRST_TRY_S, consumer, to_record
 from pipeline.settings import PipelineError, Settings
 from processors.chain import SignedTable
 
@@ -25,8 +23,6 @@ _ANOTHER = frozenset(
 )
 """Our place is not in the topic, although we have read up to it: it was made anew or cut."""
 RETRY_S = 0.1
-ANSWER_S = 2.0
-"""A question that is not answered within so long has failed: it may have gone to a dead broker."""
 POLL_MOST_S = 0.5
 """Of a step, for entries that arrive faster than they are applied."""
 TRY_AGAIN_S = 0.25
@@ -45,31 +41,16 @@ class TableFollower(Generic[T]):
 
     stale = "the view is STALE"
 
-    def __init__(
-        self,
-        settings: Settings,
-        table: T,
-        topic: str,
-        noun: str,
-        unread: Counter,
-        *,
-        admin_client: AdminClient | None = None,
-    ) -> None:
+    def __init__(self, settings: Settings, table: T, topic: str, noun: str, unread: Counter) -> None:
         self.table = table
         self.topic = topic
         self._noun, self._unread = noun, unread
         self._settings = settings
-        # The broker holds a fetch until there is something, and whatever else comes on that connection waits
-        # behind it: how far the topic goes is asked by another client.
-        self._admin = admin_client or admin(settings)
         self._consumer = consumer(
-            settings,
-            f"{settings.log_name}.{noun}-readers",
-            **{"enable.partition.eof": True, "fetch.wait.max.ms": 500},
+            settings, f"{settings.log_name}.{noun}-readers", **{"enable.partition.eof": True}
         )
+        self._place = TopicPartition(topic, 0)
         self._consumer.assign([TopicPartition(topic, 0, 0)])
-        self._asked: tuple[float, Future[Any]] | None = None
-        """When a question was asked that nobody waits for, and its answer."""
         self._reached_at: float | None = None
         self._trouble = ""
         self.distrusted = ""
@@ -82,20 +63,12 @@ class TableFollower(Generic[T]):
             self.distrusted = f"{self.topic}: {why}"
 
     def poll(self) -> None:
-        """Apply what has arrived, and take the answer of a question that was asked, without waiting."""
+        """Apply what has arrived, without waiting."""
         if self.distrusted:
             return
         until = time.monotonic() + POLL_MOST_S
         while self._take(0.0) and time.monotonic() < until:
             continue
-        self._hear()
-
-    def ask(self) -> None:
-        """Ask how far the topic goes. Never waits: a later `poll` hears the answer, and is fresh by it."""
-        if self.distrusted:
-            self._unread.inc()
-        elif self._asked is None:
-            self._asked = time.monotonic(), self._question(ANSWER_S)
 
     @property
     def was_read_up(self) -> bool:
@@ -143,47 +116,25 @@ class TableFollower(Generic[T]):
         try:
             self._catch_up_by(time.monotonic() + (TRY_AGAIN_S if self._trouble else timeout_s))
         except (KafkaException, TableLagError) as error:
-            self._fell_behind(error)
+            if not self._trouble:
+                log.warning(
+                    f"{self._noun} cannot be read up, judging by the last known view", error=str(error)
+                )
+            self._trouble = str(error)
+            self._unread.inc()
             return False
-        self._is_read_up()
+        if self._trouble:
+            self._trouble = ""
+            log.info(f"{self._noun} is read up again", offset=self.table.offset)
         return True
 
     def close(self) -> None:
         """Release the consumer."""
         self._consumer.close()
 
-    def _hear(self) -> None:
-        """Take an answer; the table that has come so far was complete when the question was asked."""
-        if self._asked is None or not self._asked[1].done():
-            return
-        asked_at, answer = self._asked
-        try:
-            high = self._high_watermark(answer, 0.0)
-            if self.table.offset < high:
-                if time.monotonic() - asked_at <= ANSWER_S:
-                    return  # what was appended by then is still on its way
-                raise self._lags(high, ANSWER_S)
-        except (KafkaException, TableLagError) as error:
-            self._fell_behind(error)
-        else:
-            self._reached_at = max(asked_at, self._reached_at or asked_at)
-            self._is_read_up()
-        self._asked = None
-
-    def _fell_behind(self, error: Exception) -> None:
-        if not self._trouble:
-            log.warning(f"{self._noun} cannot be read up, judging by the last known view", error=str(error))
-        self._trouble = str(error)
-        self._unread.inc()
-
-    def _is_read_up(self) -> None:
-        if self._trouble:
-            self._trouble = ""
-            log.info(f"{self._noun} is read up again", offset=self.table.offset)
-
     def _catch_up_by(self, deadline: float) -> None:
         asked_at = time.monotonic()
-        high = self._ask_high_watermark(deadline)
+        high = self._high_watermark(deadline)
         while self.table.offset < high:
             self._take(0.05)
             if time.monotonic() > deadline:
@@ -193,37 +144,39 @@ class TableFollower(Generic[T]):
     def _lags(self, high: int, after_s: float) -> TableLagError:
         return TableLagError(f"{self.topic} stands at {self.table.offset} of {high} after {after_s:.3g} s")
 
-    def _ask_high_watermark(self, deadline: float, on_progress: OnProgress = lambda _text: None) -> int:
+    def _ask_high_watermark(self, deadline: float, on_progress: OnProgress) -> int:
         """Ask in tries that grow, as `pipeline.kafka.asked` does, with a sign of life before each."""
         try_s = FIRST_TRY_S
         while True:
             on_progress(f"asking how far {self.topic} goes")
-            within_s = max(0.1, min(try_s, deadline - time.monotonic()))
             try:
-                if self._reached_at is None:
-                    meet(self._admin, within_s)
-                return self._high_watermark(self._question(within_s), within_s + 1)
+                return self._high_watermark(min(deadline, time.monotonic() + try_s))
+            except KafkaException:
+                if time.monotonic() + RETRY_S > deadline:
+                    raise
+            try_s *= 2
+
+    def _high_watermark(self, deadline: float) -> int:
+        while True:
+            left_s = max(0.1, deadline - time.monotonic())
+            try:
+                offsets = self._consumer.get_watermark_offsets(self._place, timeout=left_s, cached=False)
             except KafkaException:
                 # A leader that moves or is just being elected answers a moment later.
                 if time.monotonic() + RETRY_S > deadline:
                     raise
-            time.sleep(RETRY_S)
-            try_s *= 2
-
-    def _question(self, within_s: float) -> "Future[Any]":
-        return ask_ends(self._admin, [(self.topic, 0)], within_s)[self.topic, 0]
-
-    def _high_watermark(self, answer: "Future[Any]", wait_s: float) -> int:
-        try:
-            high = int(answer.result(wait_s).offset)
-        except TimeoutError as error:
-            raise TableLagError(f"nobody says how far {self.topic} goes") from error
-        if high < self.table.offset:
-            # The table knows more than the topic: no later answer of that topic makes it fresh.
-            raise TableLagError(
-                f"{self.topic} ends at {high}, {self.table.offset} were read: it is another or cut"
-            )
-        return high
+                time.sleep(RETRY_S)
+            else:
+                if offsets is None:
+                    raise TableLagError(f"nobody says how far {self.topic} goes")
+                high = int(offsets[1])
+                if high < self.table.offset:
+                    # The table knows more than the topic: no later answer of that topic makes it fresh.
+                    read = self.table.offset
+                    raise TableLagError(
+                        f"{self.topic} ends at {high}, {read} were read: it is another or cut"
+                    )
+                return high
 
     def _take(self, timeout_s: float) -> int:
         messages = self._consumer.consume(1000, timeout_s)

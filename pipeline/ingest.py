@@ -38,7 +38,7 @@ from processors.model import Outcome
 
 log = structlog.get_logger()
 
-POLICIES_WAIT_S = 2.0
+TICK_WAIT_S = 2.0
 
 
 def run(settings: Settings, slot: int) -> None:
@@ -62,8 +62,8 @@ class IngestSession(TransactionalSession):
     def __init__(self, settings: Settings, slot: int, health: Health, store: StateStore) -> None:
         super().__init__(settings, slot, health, store)
         trust = load_trust(trust_path(settings))
-        self._registry = RegistryFollower(settings, trust, self._admin)
-        self._policies = PolicyFollower(settings, trust, self._admin)
+        self._registry = RegistryFollower(settings, trust)
+        self._policies = PolicyFollower(settings, trust)
         self._tables = {each.topic: each for each in (self._registry, self._policies)}
         guard = guard_of(settings, self._registry, self._policies)
         self._judges = judges(settings, self._registry, self._policies, guard)
@@ -111,7 +111,7 @@ class IngestSession(TransactionalSession):
                 raise RecoveryError(f"{topic}: {why}")
             self._tables[topic].distrust(why)
         for follower in self._tables.values():
-            follower.ask()
+            follower.try_catch_up(TICK_WAIT_S)
         # A partition may end in markers that are no records: to have met its end is to have judged all of it.
         ends = self._member.ends
         self._clock.reached({p: max(at, ends.get(p, 0)) for p, at in self._next_offsets.items()})
@@ -169,7 +169,7 @@ class IngestSession(TransactionalSession):
         self._watch.begin({**recovered.topic_ids, **self._table_ids})
         self._registry.catch_up(self._restoring)
         # Telemetry does not wait for policies; until they are read nobody has access.
-        self._policies.try_catch_up(POLICIES_WAIT_S)
+        self._policies.try_catch_up(TICK_WAIT_S)
         self._marks, self._stopped = recovered.marks, recovered.stopped
         for gone in self._stopped.values():
             log.error("raw partition stopped", why=gone.why)

@@ -168,15 +168,6 @@ def topic_ids(client: AdminClient, topics: Sequence[str]) -> dict[str, str]:
     return asked(ask) if topics else {}
 
 
-def meet(client: AdminClient, within_s: float) -> None:
-    """Let a client learn of its cluster; raises KafkaException when nobody answers.
-
-    A new one now and then loses a question about offsets that it is asked before it knows anybody: 29 of 250
-    on a busy machine, each for a second or until its time was up, and none of 250 that had met (measured).
-    """
-    client.list_topics(timeout=within_s)
-
-
 def end_offsets(client: AdminClient, partitions: list[tuple[str, int]]) -> dict[tuple[str, int], int]:
     """Return log ends: next offsets, counting uncommitted records."""
     return _offsets(client, partitions, OffsetSpec.latest())  # type: ignore[no-untyped-call]
@@ -193,7 +184,6 @@ def _offsets(
     wanted = {TopicPartition(topic, number): spec for topic, number in partitions}
 
     def ask(within_s: float) -> dict[tuple[str, int], int]:
-        meet(client, within_s)
         found = client.list_offsets(wanted, request_timeout=within_s)
         return {(tp.topic, tp.partition): f.result(timeout=within_s + 1).offset for tp, f in found.items()}
 

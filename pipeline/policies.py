@@ -2,8 +2,6 @@
 
 from importlib import resources
 
-from confluent_kafka.admin import AdminClient
-
 from pipeline import metrics
 from pipeline.entries import EntryWriter
 from pipeline.following import TableFollower
@@ -29,10 +27,8 @@ class PolicyFollower(TableFollower[PolicyTable]):
 
     stale = "the policy view is STALE"
 
-    def __init__(self, settings: Settings, trust: TrustRoot, admin: AdminClient | None = None) -> None:
-        super().__init__(
-            settings, PolicyTable(trust), POLICIES, "policy", metrics.POLICY_UNREAD, admin_client=admin
-        )
+    def __init__(self, settings: Settings, trust: TrustRoot) -> None:
+        super().__init__(settings, PolicyTable(trust), POLICIES, "policy", metrics.POLICY_UNREAD)
 
 
 class PolicyAuthority:

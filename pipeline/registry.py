@@ -1,7 +1,5 @@
 """Follows `identity.registry`."""
 
-from confluent_kafka.admin import AdminClient
-
 from pipeline import metrics
 from pipeline.following import TableFollower
 from pipeline.settings import Settings
@@ -15,18 +13,6 @@ class RegistryFollower(TableFollower[Registry]):
 
     stale = "the registry view is STALE"
 
-    def __init__(
-        self,
-        settings: Settings,
-        trust: TrustRoot,
-        admin: AdminClient | None = None,
-        table: Registry | None = None,
-    ) -> None:
-        super().__init__(
-            settings,
-            Registry(trust) if table is None else table,
-            REGISTRY,
-            "registry",
-            metrics.REGISTRY_UNREAD,
-            admin_client=admin,
-        )
+    def __init__(self, settings: Settings, trust: TrustRoot, table: Registry | None = None) -> None:
+        known = Registry(trust) if table is None else table
+        super().__init__(settings, known, REGISTRY, "registry", metrics.REGISTRY_UNREAD)

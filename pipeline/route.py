@@ -59,7 +59,7 @@ class RouteSession(TransactionalSession):
         admin = kafka.admin(settings)
         apply(admin, settings, party_topics(self._watch.parties))
         super().__init__(settings, slot, health, store, admin)
-        self._registry = RegistryFollower(settings, load_trust(trust_path(settings)), admin)
+        self._registry = RegistryFollower(settings, load_trust(trust_path(settings)))
         self._router = Router(self._watch.parties, self._attributes_of)
         self._state = RouteState()
         self._told = 0

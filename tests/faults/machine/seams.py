@@ -168,7 +168,7 @@ def _wrap_ingest(seams: Seams) -> None:
     from pipeline.registry import RegistryFollower
 
     _before(RegistryFollower, "_take", lambda: seams.passing(REGISTRY_SEAM))
-    _before(RegistryFollower, "_question", lambda: seams.passing(REGISTRY_SEAM))
+    _before(RegistryFollower, "_high_watermark", lambda: seams.passing(REGISTRY_SEAM))
     real = IngestSession._write
 
     def write(self: Any, producer: Any, outcomes: Any) -> None:
