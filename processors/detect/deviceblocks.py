@@ -78,12 +78,12 @@ def _end_block(scene: Scene, judged: Iterator[tuple[Track, Broken]]) -> None:
         samples = signal.samples
         if len(samples) >= LEAST:
             limits = config.signals[code].course
+            whole = len(samples) == BLOCK + 1
             if limits is not None:
-                whole = len(samples) == BLOCK + 1
                 signal.track, broken = next(judged) if whole else judge(signal.track, samples, limits)
                 for rule, score in broken:
                     _raise_block(scene, signal, rule, score)
-            signal.carried = len(samples) != BLOCK + 1
+            signal.carried = not whole
             del samples[:-1]
         else:
             signal.carried = True

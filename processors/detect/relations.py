@@ -6,10 +6,8 @@ far steadier than either signal, so a slow drift shows in it early.
 
 from dataclasses import dataclass
 
-from processors.detect.blocks import BASE_MEMORY, CLIP, FAR
+from processors.detect.blocks import BASE_MEMORY, CLIP, FAR, LEARNED, RANGED
 
-_LEARNED = 48
-_RANGED = 60000.0
 _TWICE, _PLAIN = 2, 3.0
 
 
@@ -47,7 +45,7 @@ def judge_relation(track: RelationTrack, levels: list[float], limits: RelationLi
     blocks, base, scale, up, down, beyond = track
     level = difference(limits.kind, levels)
     score = abs(level) / limits.tolerance
-    beyond = min(_RANGED, beyond + 1) if score > 1 else 0.0
+    beyond = min(RANGED, beyond + 1) if score > 1 else 0.0
     if 1 < score < _PLAIN and beyond < _TWICE:
         score = 1.0  # one sensor may be moved or pressed for some minutes: a state
     unit = max(limits.spread, scale)
@@ -60,11 +58,11 @@ def judge_relation(track: RelationTrack, levels: list[float], limits: RelationLi
         up = min(max(0.0, up + off - limits.slack), 3 * limits.limit)
         down = min(max(0.0, down - off - limits.slack), 3 * limits.limit)
         score = max(score, up / limits.limit, down / limits.limit)
-    memory = 1 / (blocks + 1) if blocks < _LEARNED else BASE_MEMORY
+    memory = 1 / (blocks + 1) if blocks < LEARNED else BASE_MEMORY
     off = off if -CLIP < off < CLIP else (CLIP if off > 0 else -CLIP)
     base += memory * unit * off
     scale += memory * (abs(off) * unit - scale)
-    track[:] = (min(blocks + 1, _RANGED), base, scale, up, down, beyond)
+    track[:] = (min(blocks + 1, RANGED), base, scale, up, down, beyond)
     return score
 
 

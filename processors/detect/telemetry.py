@@ -130,19 +130,6 @@ def _readings(
             samples.append(value)
             continue
         signal = layout.signals[at]
-        if (
-            signal is not None
-            and value == signal.last
-            and floor == math.inf
-            and SATURATED < signal.run < signal.stuck_after - 1
-            and signal.floor < value < signal.roof
-            and not signal.open
-        ):
-            # `_goes_on` in the midst of a run, as with a cuff's last result: the next likely case.
-            signal.run += 1
-            if len(samples) < MAX_BUFFERED:
-                samples.append(value)
-            continue
         if signal is None or (signal.run == OFF and signal.off_low <= value <= signal.off_high):
             continue
         if not signal.open and signal.run > SATURATED and signal.floor < value < signal.roof:

@@ -11,7 +11,6 @@ import struct
 import sys
 from array import array
 from collections.abc import Sequence
-from functools import lru_cache
 
 from processors.detect.blocks import BLOCK, TRACK, new_track
 from processors.detect.devicecourse import Course
@@ -43,11 +42,6 @@ _SIGNAL = struct.Struct(f"<idiqBdBBBQ{TRACK.size}s")
 _RELATION = struct.Struct(f"<i{RELATED}d")
 _FORMER_HEAD = struct.Struct("<BH")
 _FORMER_SIGNAL = struct.Struct("<idiq")
-
-
-@lru_cache(maxsize=1024)
-def _numbers(count: int, kind: str) -> struct.Struct:
-    return struct.Struct(f"<{count}{kind}")
 
 
 def _little_endian(numbers: "array[float]") -> "array[float]":
@@ -230,11 +224,8 @@ def _current(data: bytes) -> tuple[TelemetryState, int]:
         message = f"telemetry state with {rows} rows and {kept} fingerprints"
         raise StateError(message)
     at += _PRINTS.size
-    crcs = _numbers(rows + kept, "I")
-    crcs.unpack_from(data, at)  # raises where they are cut short
-    prints.rows = bytearray(data[at : at + rows * CRC])
-    prints.kept = bytearray(data[at + rows * CRC : at + crcs.size])
-    at += crcs.size
+    prints.rows, at = bytearray(_cut(data, at, rows * CRC)), at + rows * CRC
+    prints.kept, at = bytearray(_cut(data, at, kept * CRC)), at + kept * CRC
     (signals,) = _COUNT.unpack_from(data, at)
     at += _COUNT.size
     for _ in range(signals):
@@ -263,12 +254,18 @@ def _read_signal(state: TelemetryState, data: bytes, at: int) -> int:
     each.last, each.run, each.first_offset, each.carried = last, run, first_offset, carried
     each.unit, each.unit_level, each.unit_count = unit, unit_level, unit_count
     each.track, each.signs = track, signs
-    end: int = at + 8 * samples
-    if end > len(data):
-        raise struct.error  # told as cut short
-    each.samples.frombytes(data[at:end])
+    size: int = samples * each.samples.itemsize
+    each.samples.frombytes(_cut(data, at, size))
     each.samples = _little_endian(each.samples)
-    return end
+    return at + size
+
+
+def _cut(data: bytes, at: int, size: int) -> bytes:
+    """Return so many bytes; raises struct.error, as unpacking does, where there are fewer."""
+    found = data[at : at + size]
+    if len(found) < size:
+        raise struct.error
+    return found
 
 
 def _read_episodes(state: TelemetryState, data: bytes, at: int) -> int:
