@@ -8,7 +8,7 @@ Elementwise arithmetic of numpy rounds as Python's does, operation by operation,
 come in the same order. `max(a, b)` of Python is `b` only where `b > a`, hence the wheres.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ from processors.detect.blocks import (
     TRACK,
     TRACKED,
     Block,
+    BlockLimits,
     Broken,
     Track,
     is_frozen,
@@ -50,21 +51,36 @@ def judge_many(blocks: Sequence[Block]) -> list[tuple[Track, Broken]]:
     known = np.frombuffer(b"".join([each.track for each in blocks]), "<f8").reshape(count, TRACKED)
     thresholds = np.frombuffer(b"".join([each.limits.packed for each in blocks]), "<f8")
     samples = np.frombuffer(b"".join([each.samples for each in blocks])).reshape(count, BLOCK + 1)
+    after, broken = judge_columns(
+        known, thresholds.reshape(count, THRESHOLDS.size // 8), samples, lambda number: blocks[number].limits
+    )
+    data, size = after.tobytes(), TRACK.size
+    return [(data[n * size : (n + 1) * size], broken.get(n, _NOTHING)) for n in range(count)]
+
+
+def judge_columns(
+    known: Floats, thresholds: Floats, samples: Floats, limits_of: Callable[[int], BlockLimits]
+) -> tuple[Floats, dict[int, Broken]]:
+    """Judge blocks that are rows of these tables; return what is known now, and the rules that some break.
+
+    `known` and what is returned have `TRACKED` columns, `thresholds` those of `THRESHOLDS`, `samples`
+    `BLOCK` + 1. `limits_of` gives the limits of a row.
+    """
     with np.errstate(all="ignore"):
         after, is_near_a_rule = _usual(
-            np.ascontiguousarray(known.T),
-            np.ascontiguousarray(thresholds.reshape(count, THRESHOLDS.size // 8).T),
-            samples,
+            np.ascontiguousarray(known.T), np.ascontiguousarray(thresholds.T), samples
         )
     ended = np.flatnonzero((after[_EPOCH_N] == EPOCH) & ~is_near_a_rule)
-    frozen = _end_epochs(after, ended, blocks) if len(ended) else frozenset()
-    data, size = np.ascontiguousarray(after.T).tobytes(), TRACK.size
-    judged = [(data[at : at + size], _NOTHING) for at in range(0, count * size, size)]
-    for number in frozen:
-        judged[number] = judged[number][0], _FROZEN
+    broken: dict[int, Broken] = {}
+    if len(ended):
+        broken = dict.fromkeys(_end_epochs(after, ended, limits_of), _FROZEN)
+    judged = np.ascontiguousarray(after.T)
     for number in np.flatnonzero(is_near_a_rule).tolist():
-        judged[number] = judge(*blocks[number])
-    return judged
+        track, broke = judge(known[number].tobytes(), samples[number].tolist(), limits_of(number))
+        judged[number] = np.frombuffer(track)
+        if broke:
+            broken[number] = broke
+    return judged, broken
 
 
 # Rows of a track, in the order in which `judge` unpacks it.
@@ -193,8 +209,8 @@ def _added(rows: Floats) -> Floats:
 
 
 def _end_epochs(
-    after: Floats, ended: "np.ndarray[Any, np.dtype[np.intp]]", blocks: Sequence[Block]
-) -> frozenset[int]:
+    after: Floats, ended: "np.ndarray[Any, np.dtype[np.intp]]", limits_of: Callable[[int], BlockLimits]
+) -> Sequence[int]:
     """End the epochs of these blocks; return which of them are frozen."""
     frozen = []
     epochs = after[_EPOCH_LOW : _EPOCH_FILL + 1, ended]
@@ -202,9 +218,9 @@ def _end_epochs(
     for number, epoch, last, noise in zip(
         ended.tolist(), epochs.T.tolist(), lasts.T.tolist(), noises.tolist(), strict=True
     ):
-        limits = blocks[number].limits
+        limits = limits_of(number)
         if is_frozen(tuple(epoch), tuple(last), noise, limits.jitter, limits.rare):
             frozen.append(number)
     after[_LAST_LOW:, ended] = epochs
     after[_EPOCH_N : _EPOCH_FILL + 1, ended] = 0.0
-    return frozenset(frozen)
+    return frozen

@@ -1,0 +1,153 @@
+"""The end of a block of many devices, by columns: what `deviceblocks.py` does where nothing is of note.
+
+A device that a rule may have something to say about changes nothing here and is told of: it is judged alone.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from processors.detect.blocks import (
+    BASE_MEMORY,
+    BLOCK,
+    CLIP,
+    FAR,
+    LEARNED,
+    LEAST,
+    LEVEL,
+    RANGED,
+    BlockLimits,
+)
+from processors.detect.devicecourse import FIRST_BLOCKS, INTERVAL_MEMORY
+from processors.detect.manyblocks import judge_columns
+from processors.detect.relations import judge_relation
+from processors.detect.rowprints import row_prints
+from processors.detect.rows import SAMPLES, Array, Related, Rows
+from processors.detect.telemetry_state import OFF
+from schemas.noise import NoisePrint
+
+_EXACT = 2**53
+"""Integers below it are floats exactly."""
+
+
+class Ended(NamedTuple):
+    """Blocks that have ended here; `prints` are those of noise of some of their devices, by place in `rows`."""
+
+    is_taken: Array
+    prints: list[tuple[int, list[NoisePrint]]]
+
+
+def end_row_blocks(rows: Rows, which: Array, *, with_noise: bool) -> Ended:
+    """Judge the blocks of these rows, and begin anew; rows that are not taken have changed nothing."""
+    hot, cold, samples = rows.hot[which], rows.cold[which], rows.samples[which]
+    is_whole = hot["count"] == SAMPLES
+    is_short = hot["count"] < LEAST
+    is_taken = (is_whole | is_short).all(axis=1)
+    _judge(rows, cold, samples, is_whole, is_taken)
+    for related in rows.related:
+        _relate(related, rows, hot, cold, is_short, is_taken)
+    interval_us = hot["interval_us"].copy()
+    _course(rows, hot, is_taken)
+    prints = row_prints(rows, hot, cold, samples, interval_us, is_taken) if with_noise else []
+    cold["carried"] = is_short
+    count = np.where(is_whole, 1, hot["count"])
+    hot["count"], hot["events"] = count, 0
+    hot["most"] = count.max(axis=1)
+    newest = samples[:, -1]
+    samples[:, 0] = np.where(is_whole, newest, samples[:, 0])
+    samples[:, 1:] = np.where(is_short[:, None], samples[:, 1:], 0.0)
+    if not is_taken.all():
+        which, hot, cold, samples = which[is_taken], hot[is_taken], cold[is_taken], samples[is_taken]
+    rows.hot[which], rows.cold[which], rows.samples[which] = hot, cold, samples
+    return Ended(is_taken, prints)
+
+
+def _judge(rows: Rows, cold: Array, samples: Array, is_whole: Array, is_taken: Array) -> None:
+    """Judge each signal's samples; a device of which a rule is broken is not taken."""
+    limits = rows.limits
+    device, course = np.nonzero(is_whole[:, limits.course_at])
+    if not len(device):
+        return
+    signal = limits.course_at[course]
+    courses = limits.courses
+
+    def limits_of(number: int) -> BlockLimits:
+        return courses[course[number]]
+
+    after, broken = judge_columns(
+        cold["track"][device, signal],
+        limits.thresholds[course],
+        np.ascontiguousarray(samples.transpose(0, 2, 1)[device, signal]),
+        limits_of,
+    )
+    cold["track"][device, signal] = after
+    if broken:
+        is_taken[device[list(broken)]] = False
+
+
+def _relate(related: Related, rows: Rows, hot: Array, cold: Array, carried: Array, is_taken: Array) -> None:
+    """Do what `deviceblocks._relate` does."""
+    limits, signals = related.limits, related.signals
+    is_on = (hot["run"][:, signals] != OFF).all(axis=1)
+    last = hot["last"][:, signals]
+    if limits.kind == "mean" and rows.limits.of[signals[0]].course is None:
+        is_taken &= ~is_on | ((last[:, 2] <= last[:, 0]) & (last[:, 0] <= last[:, 1]))
+    is_judged = is_on & ~carried[:, signals].any(axis=1)
+    if related.at is None:
+        is_taken &= ~is_judged
+        return
+    track = cold["relation"][:, related.at]
+    level = cold["track"][:, signals, LEVEL].T
+    blocks, base, scale, up, down, _ = track.T
+    with np.errstate(all="ignore"):
+        apart = level[0] - level[1] if limits.kind == "equal" else level[0] - (level[1] + 2 * level[2]) / 3
+        unit = np.where(scale > limits.spread, scale, limits.spread)
+        off = (apart - base) / unit
+        is_rare = ~(np.abs(apart) / limits.tolerance <= 1.0) | ~(np.abs(off) <= FAR)
+        is_warm = blocks >= limits.warm_blocks
+        most = 3 * limits.limit
+        sums = []
+        for before, change in ((up, off), (down, -off)):
+            total = before + change - limits.slack
+            total = np.where(total > 0.0, total, 0.0)
+            sums.append(np.where(is_warm, np.where(most < total, most, total), before))
+        is_rare |= (sums[0] / limits.limit > 1.0) | (sums[1] / limits.limit > 1.0)
+        memory = np.where(blocks < LEARNED, 1 / (blocks + 1), BASE_MEMORY)
+        off = np.where((off > -CLIP) & (off < CLIP), off, np.where(off > 0, CLIP, -CLIP))
+        after = np.array(
+            [
+                np.where(blocks + 1 > RANGED, RANGED, blocks + 1),
+                base + memory * unit * off,
+                scale + memory * (np.abs(off) * unit - scale),
+                *sums,
+                np.zeros(len(track)),
+            ]
+        ).T
+    for device in np.flatnonzero(is_rare & is_judged & is_taken).tolist():
+        known = track[device].tolist()
+        if judge_relation(known, level[:, device].tolist(), limits) > 1.0:
+            is_taken[device] = False
+        after[device] = known
+    cold["relation"][:, related.at] = np.where(is_judged[:, None], after, track)
+
+
+def _course(rows: Rows, hot: Array, is_taken: Array) -> None:
+    """Do what `Course.block_end` does."""
+    limits = rows.config.course
+    took = hot["time_us"] - hot["block_us"]
+    passed = hot["append_ms"] - hot["block_append_ms"]
+    hot["block_us"], hot["block_append_ms"] = hot["time_us"], hot["append_ms"]
+    is_taken &= ~((took == 0) & (passed * 1000 > limits.behind_us)) & (took < _EXACT)
+    has_passed = took > 0
+    interval, usual, blocks = took / BLOCK, hot["interval_us"], hot["blocks"]
+    is_first = (blocks < FIRST_BLOCKS) | (usual <= 0.0)
+    with np.errstate(all="ignore"):
+        factor = usual / interval
+        counted = np.where(is_first & has_passed, blocks + 1, blocks)
+        learning = usual + (interval - usual) / counted
+    is_usual = (1 / limits.rate_ratio < factor) & (factor < limits.rate_ratio)
+    is_taken &= ~has_passed | is_first | is_usual
+    follows = usual + INTERVAL_MEMORY * (interval - usual)
+    hot["interval_us"] = np.where(has_passed, np.where(is_first, learning, follows), usual)
+    hot["off_rate"] = np.where(has_passed & ~is_first, 0, hot["off_rate"])
+    hot["blocks"] = counted

@@ -1,0 +1,56 @@
+"""Prints of the noise of many devices, by columns: what `noiseprints.take_noise` does."""
+
+import numpy as np
+
+from processors.detect.blocks import BLOCK
+from processors.detect.noiseprints import (
+    FAST_PLACES,
+    FAST_US,
+    KEPT_SIGNS,
+    NEWEST,
+    PLACES,
+    WHOLE,
+    moves,
+    signs_before,
+)
+from processors.detect.rows import SAMPLES, Array, Rows
+from processors.detect.telemetry_state import NO_SIGNS, OFF
+from schemas.noise import NoisePrint
+
+_HAS_PLACE = np.array([[bool(backs) for backs in places] for places in (PLACES, FAST_PLACES)])
+
+
+def row_prints(
+    rows: Rows, hot: Array, cold: Array, samples: Array, interval_us: Array, is_taken: Array
+) -> list[tuple[int, list[NoisePrint]]]:
+    """Add the changes of blocks to the signs in `cold`; return the prints that end there, by device."""
+    limits = rows.limits
+    is_on = hot["run"] != OFF
+    has_noise = (hot["count"] == SAMPLES) & limits.has_noise
+    for signal, other in enumerate(limits.stands_at):
+        if other is not None:
+            has_noise[:, signal] &= ~is_on[:, other]
+    rises = np.packbits(samples[:, 1:] > samples[:, :-1], axis=1)[:, 0].astype("u8")
+    before = cold["signs"]
+    # The highest bits are shifted out: they count, which is read off before, and are no signs of a print.
+    signs = before << np.uint64(BLOCK) | rises
+    is_complete = before >= np.uint64(WHOLE >> BLOCK)
+    kept = np.where(is_complete, signs & np.uint64(KEPT_SIGNS) | np.uint64(WHOLE), signs)
+    cold["signs"] = np.where(has_noise, kept, np.uint64(NO_SIGNS))
+    is_fast = (interval_us > 0.0) & (interval_us < FAST_US)
+    newest = (signs & np.uint64(NEWEST)).astype(np.intp)
+    may_print = is_complete & has_noise & is_taken[:, None] & _HAS_PLACE[is_fast.astype(int)[:, None], newest]
+    found: dict[int, list[NoisePrint]] = {}
+    devices, signals = np.nonzero(may_print)
+    for device, code, of_signal, fast in zip(
+        devices.tolist(),
+        [limits.noise_code[signal] for signal in signals.tolist()],
+        signs[devices, signals].tolist(),
+        is_fast[devices].tolist(),
+        strict=True,
+    ):
+        for back in (FAST_PLACES if fast else PLACES)[of_signal & NEWEST]:
+            print_signs = signs_before(of_signal, back)
+            if moves(print_signs):
+                found.setdefault(device, []).append(NoisePrint(code, back, print_signs))
+    return list(found.items())

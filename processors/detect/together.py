@@ -1,0 +1,219 @@
+"""Judges a batch's events of many devices by rounds: the first of each device, then the second of each.
+
+What cannot be judged by columns, because its device shows something or is alone with its codes, is given back
+to be judged event by event.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+from zlib import crc32
+
+import numpy as np
+
+from processors.detect.blocks import BLOCK
+from processors.detect.config import DetectConfig
+from processors.detect.noiseprints import block_of
+from processors.detect.rounds import MAX_APPEND_MS, MAX_TIME_US, Events, take_round
+from processors.detect.rowblocks import end_row_blocks
+from processors.detect.rows import Array, Place, Rows, place_of
+from processors.detect.telemetry_state import LEAST_DEVICES, TelemetryState
+from processors.model import VerifiedEvent
+from schemas.noise import NoiseBlock
+
+MAX_TABLES = 64
+"""Of different codes or configurations; devices with others are judged one by one."""
+LEAST_ALIKE = 8
+"""Devices that fit into a table, for a new one to be made."""
+LEAST_ROUND = 4
+"""A round of fewer costs more than to judge them alone."""
+_NEVER = 2**62
+Configs = Sequence[DetectConfig]
+"""Of the device of each event."""
+
+
+class Left(NamedTuple):
+    """What was not judged: numbers of events, in order, and blocks that are at their end by their last's."""
+
+    numbers: list[int]
+    blocks: list[int]
+
+
+class Tables:
+    """The tables of all places; owns rows that states live in."""
+
+    def __init__(self, noise: list[NoiseBlock] | None) -> None:
+        self._noise = noise
+        self._tables: dict[tuple[int, Place], Rows] = {}
+
+    def judge(
+        self, events: Sequence[VerifiedEvent], states: Sequence[TelemetryState], configs: Configs
+    ) -> Left:
+        """Judge what can be judged by columns; `states` and `configs` are those of the events' devices."""
+        self._move_in(events, states, configs)
+        groups: dict[Rows, list[int]] = {}
+        left = Left([], [])
+        for number, (state, config) in enumerate(zip(states, configs, strict=False)):
+            rows = state.rows
+            if rows is None:
+                left.numbers.append(number)
+            elif rows.config is not config:
+                rows.move_out(state)
+                left.numbers.append(number)
+            elif rows in groups:
+                groups[rows].append(number)
+            else:
+                groups[rows] = [number]
+        for rows, numbers in groups.items():
+            _Batch(rows, numbers, events, states, self._noise).judge(left)
+        left.numbers.sort()
+        left.blocks.sort()
+        return left
+
+    def _move_in(
+        self, events: Sequence[VerifiedEvent], states: Sequence[TelemetryState], configs: Configs
+    ) -> None:
+        first_of = dict(zip(reversed(states), range(len(states) - 1, -1, -1), strict=True))
+        if len(first_of) < LEAST_DEVICES:
+            return
+        alike: dict[tuple[int, Place], list[TelemetryState]] = {}
+        config_by_id: dict[int, DetectConfig] = {}
+        for state, number in first_of.items():
+            if state.rows is not None:
+                continue
+            config = configs[number]
+            place = place_of(state, config, events[number].event.body["codes"])
+            if place is not None:
+                config_by_id[id(config)] = config
+                alike.setdefault((id(config), place), []).append(state)
+        for key, those in alike.items():
+            rows = self._tables.get(key)
+            if rows is None and len(those) >= LEAST_ALIKE:
+                rows = self._new(config_by_id[key[0]], key[1])
+            if rows is not None:
+                for state in those:
+                    rows.move_in(state)
+
+    def _new(self, config: DetectConfig, place: Place) -> Rows | None:
+        if len(self._tables) >= MAX_TABLES:
+            self._tables = {key: rows for key, rows in self._tables.items() if rows.used}
+            if len(self._tables) >= MAX_TABLES:
+                return None
+        rows = self._tables[id(config), place] = Rows(config, place)
+        return rows
+
+
+class _Batch:
+    """The events of a batch whose devices live in one table."""
+
+    def __init__(
+        self,
+        rows: Rows,
+        numbers: Sequence[int],
+        events: Sequence[VerifiedEvent],
+        states: Sequence[TelemetryState],
+        noise: list[NoiseBlock] | None,
+    ) -> None:
+        self._rows, self._events, self._states, self._noise = rows, events, states, noise
+        self._columns = _columns(rows, numbers, events, states)
+        size = len(rows.hot)
+        self._left_from = np.full(size, _NEVER)
+        """By row: from which of its device's events on they are judged alone."""
+        self._done = np.zeros(size, np.int64)
+        """By row: how many of its device's events are judged."""
+        self._last = np.zeros(size, np.int64)
+        """By row: the number of the last of them, or of the one at hand."""
+        self._waiting: list[Array] = []
+        """Rows whose blocks are at their end: they wait until their devices speak again, or the batch is
+        over, since many are judged for less."""
+
+    def judge(self, left: Left) -> None:
+        """Judge round after round."""
+        columns, rows = self._columns, self._rows
+        rounds, nth = _rounds_of(columns.row)
+        for number, whole_round in enumerate(rounds):
+            at = self._still_here(whole_round)
+            if self._waiting and (rows.hot["events"][columns.row[at]] == BLOCK).any():
+                self._end_blocks(left)
+                at = self._still_here(at)
+            if len(at):
+                self._round(number, columns.at(at))
+        if self._waiting:
+            self._end_blocks(left)
+        left.numbers.extend(columns.number[nth >= self._left_from[columns.row]].tolist())
+
+    def _still_here(self, at: Array) -> Array:
+        here: Array = at[self._left_from[self._columns.row[at]] == _NEVER]
+        return here
+
+    def _round(self, number: int, events: Events) -> None:
+        those = events.row
+        self._last[those] = events.number
+        if len(those) < LEAST_ROUND:
+            self._leave(those)
+            return
+        is_taken = take_round(self._rows, events)
+        self._leave(those[~is_taken])
+        those = those[is_taken]
+        self._done[those] = number + 1
+        whole = those[self._rows.hot["events"][those] == BLOCK]
+        if len(whole):
+            self._waiting.append(whole)
+
+    def _leave(self, those: Array) -> None:
+        """Move devices out; what follows of their events is judged alone."""
+        self._left_from[those] = self._done[those]
+        for number in self._last[those].tolist():
+            self._rows.move_out(self._states[number])
+
+    def _end_blocks(self, left: Left) -> None:
+        which = np.concatenate(self._waiting)
+        self._waiting.clear()
+        ended = end_row_blocks(self._rows, which, with_noise=self._noise is not None)
+        if self._noise is not None:
+            for at, prints in ended.prints:
+                self._noise.append(block_of(self._events[int(self._last[which[at]])], prints))
+        odd = which[~ended.is_taken]
+        left.blocks.extend(self._last[odd].tolist())
+        self._leave(odd)
+
+
+def _columns(
+    rows: Rows, numbers: Sequence[int], events: Sequence[VerifiedEvent], states: Sequence[TelemetryState]
+) -> Events:
+    those = [events[number] for number in numbers]
+    codes, width = rows.codes, len(rows.codes)
+    inside = [each.event for each in those]
+    bodies = [each.body for each in inside]
+    values = [body["values"] for body in bodies]
+    odd = [n for n, body in enumerate(bodies) if body["codes"] != codes or len(values[n]) != width]
+    for number in odd:
+        values[number] = [0.0] * width
+    value = np.array(values, "<f8").reshape(len(values), width)
+    data, size = memoryview(value.tobytes()), 8 * width
+    sources = [each.source for each in those]
+    time_us = np.array([each.time_us for each in inside], np.int64)
+    append_ms = np.array([each.append_ms for each in sources], np.int64)
+    is_odd = (np.abs(time_us) > MAX_TIME_US) | (np.abs(append_ms) > MAX_APPEND_MS)
+    is_odd[odd] = True
+    return Events(
+        number=np.array(numbers, np.int64),
+        row=np.array([states[number].row for number in numbers], np.intp),
+        value=value[:, rows.positions],
+        time_us=time_us,
+        append_ms=append_ms,
+        offset=np.array([each.offset for each in sources], np.int64),
+        crc=np.array([crc32(data[at : at + size]) for at in range(0, len(data), size)], np.uint32),
+        is_odd=is_odd,
+    )
+
+
+def _rounds_of(row: Array) -> tuple[list[Array], Array]:
+    """Return the events of each round, and of which round each is: how many of its device came before it."""
+    order = np.argsort(row, kind="stable")
+    ordered = row[order]
+    begins = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
+    counts = np.diff(np.append(begins, len(row)))
+    nth = np.empty(len(row), np.int64)
+    nth[order] = np.arange(len(row)) - np.repeat(begins, counts)
+    by_round = np.argsort(nth, kind="stable")
+    return np.split(by_round, np.cumsum(np.bincount(nth))[:-1]), nth
