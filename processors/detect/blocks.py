@@ -70,8 +70,9 @@ class BlockLimits(NamedTuple):
     """Those that every block is held against, as `THRESHOLDS` packs them."""
 
 
-THRESHOLDS = Struct("<8d")
-"""noise, spread, step, max_change, warm_blocks, ratio_twice, smooth_ratio, grid_evidence"""
+THRESHOLDS = Struct("<10d")
+"""noise, spread, step, max_change, warm_blocks, ratio_twice, smooth_ratio, grid_evidence, drift_slack,
+drift_limit"""
 Track = bytes
 """What is remembered of a signal from block to block, as `judge` unpacks it: doubles, little-endian. So a
 state is written and read by joining and cutting, many blocks are judged at once without a copy of each

@@ -34,7 +34,10 @@ _FIRST_SIGNAL = struct.Struct("<idiq")
 
 
 def read_former(state: TelemetryState, data: bytes) -> tuple[int, int]:
-    """Read all but the open episodes; return how many there are, and where. Raises StateError, struct.error."""
+    """Read all but the open episodes; return how many there are, and where.
+
+    Raises StateError, and struct.error where bytes are missing.
+    """
     at = _second(state, data) if data[0] == FORMER[0] else _first(state, data)
     (episodes,) = _COUNT.unpack_from(data, at)
     return episodes, at + _COUNT.size

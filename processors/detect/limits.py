@@ -72,6 +72,7 @@ def _course(table: Table, where: str, blocks: Table) -> BlockLimits:
     step = positive_of(table, where, "step") if "step" in table else 0.0
     max_change = positive_of(table, where, "max_change") if "max_change" in table else math.inf
     warm_blocks = count_of(blocks, "blocks", "warm_blocks", _MAX_COUNT)
+    drift_slack, drift_limit = threshold("drift_slack"), threshold("drift_limit")
     ratio_twice, smooth_ratio = threshold("noise_ratio_twice"), threshold("smooth_ratio")
     grid_evidence = count_of(blocks, "blocks", "grid_evidence", _MAX_COUNT)
     return BlockLimits(
@@ -80,8 +81,8 @@ def _course(table: Table, where: str, blocks: Table) -> BlockLimits:
         step=step,
         max_change=max_change,
         warm_blocks=warm_blocks,
-        drift_slack=threshold("drift_slack"),
-        drift_limit=threshold("drift_limit"),
+        drift_slack=drift_slack,
+        drift_limit=drift_limit,
         ratio_twice=ratio_twice,
         jitter=flag_of(table, where, "jitter", default=False),
         rare=RareLimits(
@@ -93,7 +94,16 @@ def _course(table: Table, where: str, blocks: Table) -> BlockLimits:
             grid_evidence=grid_evidence,
         ),
         packed=THRESHOLDS.pack(
-            noise, spread, step, max_change, warm_blocks, ratio_twice, smooth_ratio, grid_evidence
+            noise,
+            spread,
+            step,
+            max_change,
+            warm_blocks,
+            ratio_twice,
+            smooth_ratio,
+            grid_evidence,
+            drift_slack,
+            drift_limit,
         ),
     )
 

@@ -9,7 +9,7 @@ come in the same order. `max(a, b)` of Python is `b` only where `b > a`, hence t
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -43,6 +43,21 @@ Floats = np.ndarray[Any, np.dtype[np.float64]]
 Flags = np.ndarray[Any, np.dtype[np.bool_]]
 _NOTHING: Broken = ()
 _FROZEN: Broken = ((JITTER, 1.0),)
+
+
+class _Limits(NamedTuple):
+    """Rows of `THRESHOLDS`."""
+
+    noise: Floats
+    spread: Floats
+    step: Floats
+    max_change: Floats
+    warm: Floats
+    ratio_twice: Floats
+    smooth_ratio: Floats
+    evidence: Floats
+    drift_slack: Floats
+    drift_limit: Floats
 
 
 def judge_many(blocks: Sequence[Block]) -> list[tuple[Track, Broken]]:
@@ -93,94 +108,147 @@ def judge_columns(
 
 def _usual(known: Floats, thresholds: Floats, samples: Floats) -> tuple[Floats, Flags]:
     """Return what is remembered after blocks that break nothing, and which ones `judge` must look at."""
-    usual, unit, step, max_change, warm, ratio_twice, smooth_ratio, evidence = thresholds
     before, after = known, known.copy()
+    limits = _Limits(*thresholds)
     ordered = np.sort(samples, axis=1).T
-    changes = samples.T[1:] - samples.T[:-1]
-    sizes = np.sort(np.abs(changes).T, axis=1).T
     level = ordered[len(ordered) >> 1] + 0.0
-    # Level.
+    blocks, memory, is_rare = _level(before, after, level, limits)
+    changes = np.ascontiguousarray(samples.T)
+    changes = changes[1:] - changes[:-1]
+    course = _Course(level, ordered[-1] - ordered[0], changes, blocks, memory)
+    is_rare |= _course(before, after, course, limits, is_rare)
+    return after, is_rare
+
+
+def _level(before: Floats, after: Floats, level: Floats, limits: _Limits) -> tuple[Floats, Floats, Flags]:
+    """Go on with drift and step; return the blocks so far, the weight of this one, and which are rare."""
     scale, level1 = before[_SCALE], before[_LEVEL1]
-    unit = np.where(scale > unit, scale, unit)
+    unit = np.where(scale > limits.spread, scale, limits.spread)
     off = level - before[_BASE]
-    is_rare = ~((-CLIP * unit < off) & (off < CLIP * unit) & (before[_UP] == 0) & (before[_DOWN] == 0))
-    is_rare |= (before[_BLOCKS] == 0) | np.isnan(level1)
+    is_far = ~((-CLIP * unit < off) & (off < CLIP * unit) & (before[_UP] == 0) & (before[_DOWN] == 0))
+    is_rare: Flags = (before[_BLOCKS] == 0) | np.isnan(level1)
     memory = np.where(before[_BLOCKS] < LEARNED, 1 / (before[_BLOCKS] + 1), BASE_MEMORY)
     after[_BASE] = before[_BASE] + memory * off
+    far = np.flatnonzero(is_far)
+    if len(far):
+        is_rare[far] |= _drift(before, after, far, (off[far], unit[far], memory[far]), limits)
     after[_BLOCKS] = blocks = np.where(before[_BLOCKS] < RANGED, before[_BLOCKS] + 1.0, before[_BLOCKS])
     memory = np.where(memory < MEMORY, MEMORY, memory)
     moved = level - before[_LEVEL3]
-    step = np.where(step == 0.0, FAR * unit, step)
-    is_rare |= ~((-step <= moved) & (moved <= step)) & (blocks > warm)
+    step = np.where(limits.step == 0.0, FAR * unit, limits.step)
+    is_rare |= ~((-step <= moved) & (moved <= step)) & (blocks > limits.warm)
     moved = np.abs(level - level1)
     most = CLIP * unit
     after[_SCALE] = scale + memory * (np.where(moved < most, moved, most) - scale)
     after[_LEVEL3], after[_LEVEL2], after[_LEVEL1] = before[_LEVEL2], level1, level
-    # Course.
-    is_flat = sizes[-1] == 0.0
+    return blocks, memory, is_rare
+
+
+class _Course(NamedTuple):
+    """What is seen of blocks: changes from sample to sample as rows, else one number a block."""
+
+    level: Floats
+    width: Floats
+    changes: Floats
+    blocks: Floats
+    memory: Floats
+
+
+def _course(before: Floats, after: Floats, seen: _Course, limits: _Limits, is_rare: Flags) -> Flags:
+    """Go on with rate, noise, smoothness and grid; return which are rare as well."""
+    level, width, changes, blocks, memory = seen
+    sizes = np.ascontiguousarray(np.sort(np.abs(changes).T, axis=1).T)
+    largest, least = sizes[-1], sizes[0]
+    is_flat = largest == 0.0
     change = _added(sizes)
     mean = change / BLOCK
     noise = before[_NOISE]
-    usual = np.where(noise > usual, noise, usual)
-    is_odd = (sizes[-1] > max_change) | (sizes[-1] <= SAME)
-    is_odd |= (mean > ratio_twice * usual) & (blocks > warm)
+    usual = np.where(noise > limits.noise, noise, limits.noise)
+    is_odd = (largest > limits.max_change) | (largest <= SAME)
+    is_odd |= (mean > limits.ratio_twice * usual) & (blocks > limits.warm)
     twice = 2 * usual
     counted = np.where((mean < twice) | (blocks < 3), mean, twice)
-    width = ordered[-1] - ordered[0]
-    turn = np.where(change > FEW_TURNS * width, change, _added(np.abs(changes[1:] - changes[:-1])))
-    smooth_change = before[_SMOOTH_CHANGE] * SMOOTH_MEMORY + change
-    smooth_turn = before[_SMOOTH_TURN] * SMOOTH_MEMORY + turn
-    is_odd |= (smooth_turn < smooth_ratio * smooth_change) & (blocks > 4)
-    least = np.where(sizes[0] < SAME, np.where(sizes > SAME, sizes, np.inf).min(axis=0), sizes[0])
+    after[_NOISE] = noise + memory * (counted - noise)
+    turn = change.copy()
+    few = np.flatnonzero(~(change > FEW_TURNS * width))
+    turn[few] = _added(np.abs(changes[1:, few] - changes[:-1, few]))
+    after[_SMOOTH_CHANGE] = smooth_change = before[_SMOOTH_CHANGE] * SMOOTH_MEMORY + change
+    after[_SMOOTH_TURN] = smooth_turn = before[_SMOOTH_TURN] * SMOOTH_MEMORY + turn
+    is_odd |= (smooth_turn < limits.smooth_ratio * smooth_change) & (blocks > 4)
+    is_odd |= least == SAME
+    none = np.flatnonzero(least < SAME)
+    if len(none):
+        least = least.copy()
+        least[none] = np.where(sizes[:, none] > SAME, sizes[:, none], np.inf).min(axis=0)
     resolution = before[_RESOLUTION]
-    is_odd |= (resolution == 0.0) | (sizes[0] == SAME)
-    _course(
-        before,
-        after,
-        is_flat,
-        {
-            _NOISE: noise + memory * (counted - noise),
-            _SMOOTH_CHANGE: smooth_change,
-            _SMOOTH_TURN: smooth_turn,
-            _RESOLUTION: resolution + (least - resolution) * np.where(least < resolution, 0.5, 1 / 64),
-        },
-        (level, mean, change / width),
-    )
-    is_rare |= is_odd & ~is_flat
-    coarse = np.flatnonzero(~((least < COARSE * resolution) | is_flat | is_rare))
+    is_odd |= resolution == 0.0
+    is_coarse = ~(least < COARSE * resolution)
+    after[_RESOLUTION] = resolution + (least - resolution) * np.where(least < resolution, 0.5, 1 / 64)
+    _epoch(before, after, (level, mean, change / width))
+    flat = np.flatnonzero(is_flat)
+    if len(flat):
+        _keep(before, after, flat)
+    is_odd &= ~is_flat
+    coarse = np.flatnonzero(is_coarse & ~(is_flat | is_odd | is_rare))
     if len(coarse):
         after[_RESOLUTION, coarse] = resolution[coarse]
         after[_EVEN : _GRID + 1, coarse] = found = _on_grid(
             before[_RESOLUTION : _GRID + 1, coarse], sizes[:, coarse], least[coarse]
         )
-        is_rare[coarse] |= (found[1] >= 4) & (found[0] >= evidence[coarse])
-    return after, is_rare
+        is_odd[coarse] |= (found[1] >= 4) & (found[0] >= limits.evidence[coarse])
+    odd: Flags = is_odd
+    return odd
 
 
-def _course(
+def _keep(before: Floats, after: Floats, flat: "np.ndarray[Any, np.dtype[np.intp]]") -> None:
+    """Let blocks without any change leave a course as it was."""
+    after[_NOISE, flat] = before[_NOISE, flat]
+    after[_SMOOTH_CHANGE : _GRID + 1, flat] = before[_SMOOTH_CHANGE : _GRID + 1, flat]
+    after[_EPOCH_LOW : _EPOCH_FILL + 1, flat] = before[_EPOCH_LOW : _EPOCH_FILL + 1, flat]
+    even = before[_EVEN, flat] + BLOCK
+    after[_EVEN, flat] = np.where(before[_EVEN, flat] != 0, np.where(even < RANGED, even, RANGED), 0.0)
+    after[_EPOCH_N, flat] = 0.0
+
+
+def _drift(
     before: Floats,
     after: Floats,
-    is_flat: Flags,
-    moving: dict[int, Floats],
-    epoch: tuple[Floats, Floats, Floats],
-) -> None:
-    """Write what a block's course changes; a flat one changes the counts only."""
-    level, mean, fill = epoch
+    far: "np.ndarray[Any, np.dtype[np.intp]]",
+    level: tuple[Floats, Floats, Floats],
+    limits: _Limits,
+) -> Flags:
+    """Count levels that are far from their base, or were; return where the counts are beyond their limit."""
+    off, unit, memory = level
+    warm, slack, limit = limits.warm[far], limits.drift_slack[far], limits.drift_limit[far]
+    off = off / unit
+    off = np.where(off < FAR, off, FAR)
+    off = np.where(off > -FAR, off, -FAR)
+    most, is_warm = 3 * limit, before[_BLOCKS, far] >= warm
+    is_beyond: Flags = np.zeros(len(far), np.bool_)
+    for row, change in ((_UP, off), (_DOWN, -off)):
+        total = before[row, far] + change - slack
+        total = np.where(total > 0.0, total, 0.0)
+        after[row, far] = total = np.where(is_warm, np.where(most < total, most, total), before[row, far])
+        is_beyond |= total > limit
+    off = np.where(off < CLIP, off, CLIP)
+    off = np.where(off > -CLIP, off, -CLIP)
+    after[_BASE, far] = before[_BASE, far] + memory * unit * off
+    is_beyond &= is_warm
+    return is_beyond
+
+
+def _epoch(before: Floats, after: Floats, block: tuple[Floats, Floats, Floats]) -> None:
+    """Go on with the epochs, and begin a new grid."""
+    level, mean, fill = block
     is_first = before[_EPOCH_N] == 0.0
     low, high = before[_EPOCH_LOW], before[_EPOCH_HIGH]
-    moving |= {
-        _MOVES: np.zeros_like(level),
-        _EPOCH_LOW: np.where(is_first | (level < low), level, low),
-        _EPOCH_HIGH: np.where(is_first | (~(level < low) & (level > high)), level, high),
-        _EPOCH_CHANGE: np.where(is_first, mean, before[_EPOCH_CHANGE] + mean),
-        _EPOCH_FILL: np.where(is_first, fill, before[_EPOCH_FILL] + fill),
-    }
-    for row, values in moving.items():
-        after[row] = np.where(is_flat, before[row], values)
-    even = before[_EVEN] + BLOCK
-    after[_EVEN] = np.where(is_flat & (before[_EVEN] != 0), np.where(even < RANGED, even, RANGED), 0.0)
-    after[_LOUD] = 0.0
-    after[_EPOCH_N] = np.where(is_flat, 0.0, before[_EPOCH_N] + 1.0)
+    is_lower = level < low
+    after[_EVEN] = after[_MOVES] = after[_LOUD] = 0.0
+    after[_EPOCH_N] = before[_EPOCH_N] + 1.0
+    after[_EPOCH_LOW] = np.where(is_first | is_lower, level, low)
+    after[_EPOCH_HIGH] = np.where(is_first | (~is_lower & (level > high)), level, high)
+    after[_EPOCH_CHANGE] = np.where(is_first, mean, before[_EPOCH_CHANGE] + mean)
+    after[_EPOCH_FILL] = np.where(is_first, fill, before[_EPOCH_FILL] + fill)
 
 
 def _on_grid(before: Floats, sizes: Floats, least: Floats) -> Floats:

@@ -88,7 +88,8 @@ def _readings(rows: Rows, hot: Array, after: Array, events: Events, is_taken: Ar
         if (run == 0).any():
             is_taken &= ~((run == 0) & limits.has_units).any(axis=1)
     after["offset"] = np.where(is_level, hot["offset"], events.offset[:, None])
-    return is_on
+    on: Array = is_on
+    return on
 
 
 def _times(rows: Rows, hot: Array, after: Array, events: Events, is_taken: Array) -> None:

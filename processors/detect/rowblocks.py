@@ -20,8 +20,9 @@ from processors.detect.blocks import (
 )
 from processors.detect.devicecourse import FIRST_BLOCKS, INTERVAL_MEMORY
 from processors.detect.manyblocks import judge_columns
+from processors.detect.noiseprints import FAST_US
 from processors.detect.relations import judge_relation
-from processors.detect.rowprints import row_prints
+from processors.detect.rowprints import Blocks, row_prints
 from processors.detect.rows import SAMPLES, Array, Related, Rows
 from processors.detect.telemetry_state import OFF
 from schemas.noise import NoisePrint
@@ -31,7 +32,7 @@ _EXACT = 2**53
 
 
 class Ended(NamedTuple):
-    """Blocks that have ended here; `prints` are those of noise of some of their devices, by place in `rows`."""
+    """Which blocks have ended here; `prints` are those of noise of some of their devices, by place."""
 
     is_taken: Array
     prints: list[tuple[int, list[NoisePrint]]]
@@ -45,10 +46,10 @@ def end_row_blocks(rows: Rows, which: Array, *, with_noise: bool) -> Ended:
     is_taken = (is_whole | is_short).all(axis=1)
     _judge(rows, cold, samples, is_whole, is_taken)
     for related in rows.related:
-        _relate(related, rows, hot, cold, is_short, is_taken)
-    interval_us = hot["interval_us"].copy()
+        _relate(related, hot, cold, is_short, is_taken)
+    is_fast = (hot["interval_us"] > 0.0) & (hot["interval_us"] < FAST_US)
     _course(rows, hot, is_taken)
-    prints = row_prints(rows, hot, cold, samples, interval_us, is_taken) if with_noise else []
+    prints = row_prints(rows, Blocks(hot, cold, samples, is_fast, is_taken)) if with_noise else []
     cold["carried"] = is_short
     count = np.where(is_whole, 1, hot["count"])
     hot["count"], hot["events"] = count, 0
@@ -72,7 +73,7 @@ def _judge(rows: Rows, cold: Array, samples: Array, is_whole: Array, is_taken: A
     courses = limits.courses
 
     def limits_of(number: int) -> BlockLimits:
-        return courses[course[number]]
+        return courses[int(course[number])]
 
     after, broken = judge_columns(
         cold["track"][device, signal],
@@ -85,12 +86,12 @@ def _judge(rows: Rows, cold: Array, samples: Array, is_whole: Array, is_taken: A
         is_taken[device[list(broken)]] = False
 
 
-def _relate(related: Related, rows: Rows, hot: Array, cold: Array, carried: Array, is_taken: Array) -> None:
+def _relate(related: Related, hot: Array, cold: Array, carried: Array, is_taken: Array) -> None:
     """Do what `deviceblocks._relate` does."""
     limits, signals = related.limits, related.signals
     is_on = (hot["run"][:, signals] != OFF).all(axis=1)
     last = hot["last"][:, signals]
-    if limits.kind == "mean" and rows.limits.of[signals[0]].course is None:
+    if related.is_of_lasts:
         is_taken &= ~is_on | ((last[:, 2] <= last[:, 0]) & (last[:, 0] <= last[:, 1]))
     is_judged = is_on & ~carried[:, signals].any(axis=1)
     if related.at is None:

@@ -1,11 +1,12 @@
 """Prints of the noise of many devices, by columns: what `noiseprints.take_noise` does."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from processors.detect.blocks import BLOCK
 from processors.detect.noiseprints import (
     FAST_PLACES,
-    FAST_US,
     KEPT_SIGNS,
     NEWEST,
     PLACES,
@@ -20,11 +21,21 @@ from schemas.noise import NoisePrint
 _HAS_PLACE = np.array([[bool(backs) for backs in places] for places in (PLACES, FAST_PLACES)])
 
 
-def row_prints(
-    rows: Rows, hot: Array, cold: Array, samples: Array, interval_us: Array, is_taken: Array
-) -> list[tuple[int, list[NoisePrint]]]:
+class Blocks(NamedTuple):
+    """Blocks at their end, as columns of a table."""
+
+    hot: Array
+    cold: Array
+    samples: Array
+    is_fast: Array
+    """Reports more often than every `FAST_US`."""
+    is_taken: Array
+
+
+def row_prints(rows: Rows, blocks: Blocks) -> list[tuple[int, list[NoisePrint]]]:
     """Add the changes of blocks to the signs in `cold`; return the prints that end there, by device."""
     limits = rows.limits
+    hot, cold, samples, is_fast, is_taken = blocks
     is_on = hot["run"] != OFF
     has_noise = (hot["count"] == SAMPLES) & limits.has_noise
     for signal, other in enumerate(limits.stands_at):
@@ -37,14 +48,13 @@ def row_prints(
     is_complete = before >= np.uint64(WHOLE >> BLOCK)
     kept = np.where(is_complete, signs & np.uint64(KEPT_SIGNS) | np.uint64(WHOLE), signs)
     cold["signs"] = np.where(has_noise, kept, np.uint64(NO_SIGNS))
-    is_fast = (interval_us > 0.0) & (interval_us < FAST_US)
     newest = (signs & np.uint64(NEWEST)).astype(np.intp)
     may_print = is_complete & has_noise & is_taken[:, None] & _HAS_PLACE[is_fast.astype(int)[:, None], newest]
     found: dict[int, list[NoisePrint]] = {}
     devices, signals = np.nonzero(may_print)
     for device, code, of_signal, fast in zip(
         devices.tolist(),
-        [limits.noise_code[signal] for signal in signals.tolist()],
+        limits.noise_code[signals].tolist(),
         signs[devices, signals].tolist(),
         is_fast[devices].tolist(),
         strict=True,

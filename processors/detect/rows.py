@@ -93,15 +93,18 @@ class Related(NamedTuple):
     limits: RelationLimits
     signals: list[int]
     at: int | None
+    is_of_lasts: bool
+    """Whether the last samples are held against each other: they are seldom, and come together."""
 
 
 class Rows:
     """The table of one place under one configuration."""
 
-    def __init__(self, config: DetectConfig, place: Place) -> None:
+    def __init__(self, config: DetectConfig, place: Place, codes: Sequence[int]) -> None:
+        """`codes` are the place's, in the type that events have."""
         signals, relations = len(place.signals), len(place.relations)
         self.config, self.place = config, place
-        self.codes = list(place.codes)
+        self.codes = codes
         self.positions = np.array([place.codes.index(code) for code in place.signals], np.intp)
         self.limits = Limits(config, place.signals)
         self.related = [
@@ -109,6 +112,7 @@ class Rows:
                 limits,
                 [place.signals.index(code) for code in limits.codes],
                 place.relations.index(limits.codes[0]) if limits.codes[0] in place.relations else None,
+                limits.kind == "mean" and config.signals[limits.codes[0]].course is None,
             )
             for limits in config.relations
             if set(limits.codes) <= set(place.signals)
@@ -210,7 +214,7 @@ class Limits:
             len(courses), THRESHOLDS.size // WORD
         )
         stands = [config.noise_of.get(code) for code in signals]
-        self.noise_code = stands
+        self.noise_code = np.array([-1 if code is None else code for code in stands])
         self.has_noise = np.array([code is not None for code in stands])
         # Where a device sends both signals of a relation, the noise of one stands for that of the other.
         self.stands_at = [

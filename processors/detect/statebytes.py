@@ -31,7 +31,7 @@ from processors.detect.telemetry_state import (
 VERSION = 3
 WORD = 8
 
-_HEAD = struct.Struct("<6B2x3H2x8qd3I2H" + f"{ROWS * CRC}s")
+HEAD = struct.Struct("<6B2x3H2x8qd3I2H" + f"{ROWS * CRC}s")
 """version, events, begun, samples of the signal that has most, rows, kept; signals, relations, episodes;
 first_offset; course; prints"""
 _EPISODE = struct.Struct("<iBqIB")
@@ -61,7 +61,7 @@ def write_state(state: TelemetryState) -> bytes:
     relations = sorted(state.relations.items())
     most = max((len(each.samples) for each in signals), default=0)
     by_report, by_block = of_signals(len(signals))
-    head = _HEAD.pack(
+    head = HEAD.pack(
         VERSION, state.events, state.begun, most, len(prints.rows) // CRC, len(prints.kept) // CRC,
         len(signals), len(relations), len(state.episodes), state.first_offset,
         course.time_us, course.append_ms, course.top_us, course.difference_us, course.below_since_ms,
@@ -125,7 +125,7 @@ def _read(state: TelemetryState, data: bytes) -> tuple[int, int]:
         course.time_us, course.append_ms, course.top_us, course.difference_us, course.below_since_ms,
         course.block_us, course.block_append_ms, course.interval_us,
         course.below, prints.spacing, prints.since, course.blocks, course.off_rate, crcs,
-    ) = _HEAD.unpack_from(data)  # fmt: skip
+    ) = HEAD.unpack_from(data)  # fmt: skip
     state.begun = bool(begun)
     if state.events >= BLOCK:
         message = f"telemetry state with {state.events} events in a block"
@@ -154,10 +154,10 @@ def _read(state: TelemetryState, data: bytes) -> tuple[int, int]:
 
 
 def _read_signals(state: TelemetryState, data: bytes, signals: int) -> tuple[int, tuple[int, ...]]:
-    """Read all of the signals but their samples; return where these parts end, and how many samples follow."""
+    """Read signals, but for their samples; return where these parts end, and how many samples follow."""
     by_report, by_block = of_signals(signals)
-    reports = by_report.unpack_from(data, _HEAD.size)
-    blocks = by_block.unpack_from(data, _HEAD.size + by_report.size)
+    reports = by_report.unpack_from(data, HEAD.size)
+    blocks = by_block.unpack_from(data, HEAD.size + by_report.size)
     lasts, offsets, runs, counts = (reports[n * signals : (n + 1) * signals] for n in range(4))
     levels, signs, tracks = blocks[:signals], blocks[signals : 2 * signals], blocks[2 * signals]
     codes, units, unit_counts, carried = (
@@ -175,7 +175,7 @@ def _read_signals(state: TelemetryState, data: bytes, signals: int) -> tuple[int
         each.unit, each.unit_level, each.unit_count = units[number], levels[number], unit_counts[number]
         each.carried, each.signs = carried[number], signs[number]
         each.track = tracks[number * TRACK.size : (number + 1) * TRACK.size]
-    return _HEAD.size + by_report.size + by_block.size, counts
+    return HEAD.size + by_report.size + by_block.size, counts
 
 
 def _read_episodes(state: TelemetryState, data: bytes, at: int, episodes: int) -> int:

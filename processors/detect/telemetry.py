@@ -36,6 +36,7 @@ from schemas.noise import NoiseBlock
 from schemas.records import Finding
 
 if TYPE_CHECKING:
+    from processors.detect.rows import Rows
     from processors.detect.together import Tables
 
 _DEFAULT_INTERVAL_US = 60e6
@@ -72,7 +73,18 @@ class TelemetryDetectors:
 
     def dump(self, state: TelemetryState) -> bytes:
         """Write a state so that `load` gives exactly it."""
-        return write_state(state) if state.rows is None else state.rows.dump([state.row])[0]
+        return self.dump_all([state])[0]
+
+    def dump_all(self, states: Sequence[TelemetryState]) -> list[bytes]:
+        """Write states: those that live in rows together, for a fifth of what each alone takes."""
+        written: dict[TelemetryState, bytes] = {}
+        by_table: dict[Rows, list[TelemetryState]] = {}
+        for state in states:
+            if state.rows is not None:
+                by_table.setdefault(state.rows, []).append(state)
+        for rows, those in by_table.items():
+            written.update(zip(those, rows.dump([state.row for state in those]), strict=True))
+        return [write_state(state) if state.rows is None else written[state] for state in states]
 
     def process(
         self, events: Sequence[VerifiedEvent], state_of: Callable[[str], TelemetryState]
@@ -159,12 +171,12 @@ def _readings(
         signal = layout.signals[at]
         if signal is None or (signal.run == OFF and signal.off_low <= value <= signal.off_high):
             continue
-        if not signal.open and signal.run > SATURATED and signal.floor < value < signal.roof:
-            if layout.floors[at] != math.inf and not layout.is_new:
-                signal.last, signal.first_offset = last, state.last_offset
-            if _goes_on(signal, value, offset):
-                layout.floors[at] = signal.floor if signal.run == 1 and layout.codes else math.inf
-                continue
+        if layout.floors[at] != math.inf and not layout.is_new:
+            signal.last, signal.first_offset = last, state.last_offset
+        is_plain = not signal.open and signal.run > SATURATED and signal.floor < value < signal.roof
+        if is_plain and _goes_on(signal, value, offset):
+            layout.floors[at] = signal.floor if signal.run == 1 and layout.codes else math.inf
+            continue
         look(Scene(config, verified, state, findings), signal, config.signals[signal.code], value)
         layout.settle(at)
     layout.lasts, layout.is_new = values, False

@@ -5,6 +5,8 @@ to be judged event by event.
 """
 
 from collections.abc import Sequence
+from itertools import chain
+from operator import attrgetter, itemgetter
 from typing import NamedTuple
 from zlib import crc32
 
@@ -27,6 +29,10 @@ LEAST_ALIKE = 8
 LEAST_ROUND = 4
 """A round of fewer costs more than to judge them alone."""
 _NEVER = 2**62
+# In C: a function of ours for each of them would cost as much as the judging.
+_EVENT, _SOURCE, _BODY, _ROW = map(attrgetter, ("event", "source", "body", "row"))
+_TIME, _APPEND, _OFFSET = map(attrgetter, ("time_us", "append_ms", "offset"))
+_CODES, _VALUES = itemgetter("codes"), itemgetter("values")
 Configs = Sequence[DetectConfig]
 """Of the device of each event."""
 
@@ -72,33 +78,33 @@ class Tables:
     def _move_in(
         self, events: Sequence[VerifiedEvent], states: Sequence[TelemetryState], configs: Configs
     ) -> None:
-        first_of = dict(zip(reversed(states), range(len(states) - 1, -1, -1), strict=True))
-        if len(first_of) < LEAST_DEVICES:
+        outside = [number for number, state in enumerate(states) if state.rows is None]
+        if not outside or len(set(states)) < LEAST_DEVICES:
             return
+        first_of = {states[number]: number for number in reversed(outside)}
         alike: dict[tuple[int, Place], list[TelemetryState]] = {}
-        config_by_id: dict[int, DetectConfig] = {}
+        example: dict[tuple[int, Place], int] = {}
         for state, number in first_of.items():
-            if state.rows is not None:
-                continue
             config = configs[number]
             place = place_of(state, config, events[number].event.body["codes"])
             if place is not None:
-                config_by_id[id(config)] = config
                 alike.setdefault((id(config), place), []).append(state)
+                example[id(config), place] = number
         for key, those in alike.items():
             rows = self._tables.get(key)
             if rows is None and len(those) >= LEAST_ALIKE:
-                rows = self._new(config_by_id[key[0]], key[1])
+                number = example[key]
+                rows = self._new(configs[number], key[1], events[number].event.body["codes"])
             if rows is not None:
                 for state in those:
                     rows.move_in(state)
 
-    def _new(self, config: DetectConfig, place: Place) -> Rows | None:
+    def _new(self, config: DetectConfig, place: Place, codes: Sequence[int]) -> Rows | None:
         if len(self._tables) >= MAX_TABLES:
             self._tables = {key: rows for key, rows in self._tables.items() if rows.used}
             if len(self._tables) >= MAX_TABLES:
                 return None
-        rows = self._tables[id(config), place] = Rows(config, place)
+        rows = self._tables[id(config), place] = Rows(config, place, codes)
         return rows
 
 
@@ -180,29 +186,33 @@ class _Batch:
 def _columns(
     rows: Rows, numbers: Sequence[int], events: Sequence[VerifiedEvent], states: Sequence[TelemetryState]
 ) -> Events:
+    count, codes, width = len(numbers), rows.codes, len(rows.codes)
     those = [events[number] for number in numbers]
-    codes, width = rows.codes, len(rows.codes)
-    inside = [each.event for each in those]
-    bodies = [each.body for each in inside]
-    values = [body["values"] for body in bodies]
-    odd = [n for n, body in enumerate(bodies) if body["codes"] != codes or len(values[n]) != width]
+    inside, sources = list(map(_EVENT, those)), list(map(_SOURCE, those))
+    bodies = list(map(_BODY, inside))
+    values = list(map(_VALUES, bodies))
+    odd = [
+        number
+        for number, (of_one, found) in enumerate(zip(map(_CODES, bodies), values, strict=True))
+        if of_one != codes or len(found) != width
+    ]
     for number in odd:
         values[number] = [0.0] * width
-    value = np.array(values, "<f8").reshape(len(values), width)
-    data, size = memoryview(value.tobytes()), 8 * width
-    sources = [each.source for each in those]
-    time_us = np.array([each.time_us for each in inside], np.int64)
-    append_ms = np.array([each.append_ms for each in sources], np.int64)
+    value = np.fromiter(chain.from_iterable(values), np.float64, count * width).reshape(count, width)
+    data, size = value.astype("<f8", copy=False).tobytes(), 8 * width
+    crcs = map(crc32, [data[at : at + size] for at in range(0, count * size, size)] or [b""] * count)
+    time_us = np.fromiter(map(_TIME, inside), np.int64, count)
+    append_ms = np.fromiter(map(_APPEND, sources), np.int64, count)
     is_odd = (np.abs(time_us) > MAX_TIME_US) | (np.abs(append_ms) > MAX_APPEND_MS)
     is_odd[odd] = True
     return Events(
         number=np.array(numbers, np.int64),
-        row=np.array([states[number].row for number in numbers], np.intp),
+        row=np.fromiter(map(_ROW, map(states.__getitem__, numbers)), np.intp, count),
         value=value[:, rows.positions],
         time_us=time_us,
         append_ms=append_ms,
-        offset=np.array([each.offset for each in sources], np.int64),
-        crc=np.array([crc32(data[at : at + size]) for at in range(0, len(data), size)], np.uint32),
+        offset=np.fromiter(map(_OFFSET, sources), np.int64, count),
+        crc=np.fromiter(crcs, np.uint32, count),
         is_odd=is_odd,
     )
 
