@@ -74,6 +74,9 @@ def _course(table: Table, where: str, blocks: Table) -> BlockLimits:
     warm_blocks = count_of(blocks, "blocks", "warm_blocks", _MAX_COUNT)
     drift_slack, drift_limit = threshold("drift_slack"), threshold("drift_limit")
     ratio_twice, smooth_ratio = threshold("noise_ratio_twice"), threshold("smooth_ratio")
+    jitter = flag_of(table, where, "jitter", default=False)
+    jitter_range, jitter_fill = threshold("jitter_range"), threshold("jitter_fill")
+    jitter_calm = threshold("jitter_calm")
     grid_evidence = count_of(blocks, "blocks", "grid_evidence", _MAX_COUNT)
     return BlockLimits(
         noise=noise,
@@ -84,13 +87,13 @@ def _course(table: Table, where: str, blocks: Table) -> BlockLimits:
         drift_slack=drift_slack,
         drift_limit=drift_limit,
         ratio_twice=ratio_twice,
-        jitter=flag_of(table, where, "jitter", default=False),
+        jitter=jitter,
         rare=RareLimits(
             ratio_once=threshold("noise_ratio"),
             smooth_ratio=smooth_ratio,
-            jitter_range=threshold("jitter_range"),
-            jitter_fill=threshold("jitter_fill"),
-            jitter_calm=threshold("jitter_calm"),
+            jitter_range=jitter_range,
+            jitter_fill=jitter_fill,
+            jitter_calm=jitter_calm,
             grid_evidence=grid_evidence,
         ),
         packed=THRESHOLDS.pack(
@@ -104,6 +107,10 @@ def _course(table: Table, where: str, blocks: Table) -> BlockLimits:
             grid_evidence,
             drift_slack,
             drift_limit,
+            jitter,
+            jitter_range,
+            jitter_fill,
+            jitter_calm,
         ),
     )
 

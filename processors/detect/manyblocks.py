@@ -33,7 +33,6 @@ from processors.detect.blocks import (
     BlockLimits,
     Broken,
     Track,
-    is_frozen,
     judge,
 )
 from processors.detect.grid import MANY, ROUNDED_SLIP, SHARE, SLIP, WIDE
@@ -58,6 +57,10 @@ class _Limits(NamedTuple):
     evidence: Floats
     drift_slack: Floats
     drift_limit: Floats
+    jitter: Floats
+    jitter_range: Floats
+    jitter_fill: Floats
+    jitter_calm: Floats
 
 
 def judge_many(blocks: Sequence[Block]) -> list[tuple[Track, Broken]]:
@@ -81,14 +84,13 @@ def judge_columns(
     `known` and what is returned have `TRACKED` columns, `thresholds` those of `THRESHOLDS`, `samples`
     `BLOCK` + 1. `limits_of` gives the limits of a row.
     """
-    with np.errstate(all="ignore"):
-        after, is_near_a_rule = _usual(
-            np.ascontiguousarray(known.T), np.ascontiguousarray(thresholds.T), samples
-        )
-    ended = np.flatnonzero((after[_EPOCH_N] == EPOCH) & ~is_near_a_rule)
+    limits = _Limits(*np.ascontiguousarray(thresholds.T))
     broken: dict[int, Broken] = {}
-    if len(ended):
-        broken = dict.fromkeys(_end_epochs(after, ended, limits_of), _FROZEN)
+    with np.errstate(all="ignore"):
+        after, is_near_a_rule = _usual(np.ascontiguousarray(known.T), limits, samples)
+        ended = np.flatnonzero((after[_EPOCH_N] == EPOCH) & ~is_near_a_rule)
+        if len(ended):
+            broken = dict.fromkeys(_end_epochs(after, ended, limits).tolist(), _FROZEN)
     judged = np.ascontiguousarray(after.T)
     for number in np.flatnonzero(is_near_a_rule).tolist():
         track, broke = judge(known[number].tobytes(), samples[number].tolist(), limits_of(number))
@@ -106,10 +108,9 @@ def judge_columns(
 ) = range(TRACKED)  # fmt: skip
 
 
-def _usual(known: Floats, thresholds: Floats, samples: Floats) -> tuple[Floats, Flags]:
+def _usual(known: Floats, limits: _Limits, samples: Floats) -> tuple[Floats, Flags]:
     """Return what is remembered after blocks that break nothing, and which ones `judge` must look at."""
     before, after = known, known.copy()
-    limits = _Limits(*thresholds)
     ordered = np.sort(samples, axis=1).T
     level = ordered[len(ordered) >> 1] + 0.0
     blocks, memory, is_rare = _level(before, after, level, limits)
@@ -277,18 +278,19 @@ def _added(rows: Floats) -> Floats:
 
 
 def _end_epochs(
-    after: Floats, ended: "np.ndarray[Any, np.dtype[np.intp]]", limits_of: Callable[[int], BlockLimits]
-) -> Sequence[int]:
-    """End the epochs of these blocks; return which of them are frozen."""
-    frozen = []
-    epochs = after[_EPOCH_LOW : _EPOCH_FILL + 1, ended]
-    lasts, noises = after[_LAST_LOW:, ended], after[_NOISE, ended]
-    for number, epoch, last, noise in zip(
-        ended.tolist(), epochs.T.tolist(), lasts.T.tolist(), noises.tolist(), strict=True
-    ):
-        limits = limits_of(number)
-        if is_frozen(tuple(epoch), tuple(last), noise, limits.jitter, limits.rare):
-            frozen.append(number)
-    after[_LAST_LOW:, ended] = epochs
+    after: Floats, ended: "np.ndarray[Any, np.dtype[np.intp]]", limits: _Limits
+) -> "np.ndarray[Any, np.dtype[np.intp]]":
+    """End the epochs of these blocks; return which of them are frozen, as `is_frozen` says it."""
+    low, high, change, fill = after[_EPOCH_LOW : _EPOCH_FILL + 1, ended]
+    last_low, last_high, last_change, last_fill = after[_LAST_LOW:, ended]
+    most, least_fill = limits.jitter_range[ended], limits.jitter_fill[ended]
+    is_calm = change < limits.jitter_calm[ended] * EPOCH * after[_NOISE, ended]
+    is_one = is_calm & (high - low < most * (1.5 * change / EPOCH)) & (fill / EPOCH > least_fill)
+    both, fills = (change + last_change) / (2 * EPOCH), (fill + last_fill) / (2 * EPOCH)
+    wide = np.where(last_high > high, last_high, high) - np.where(last_low < low, last_low, low)
+    is_two = (
+        (limits.jitter[ended] != 0.0) & ~(last_change < 0.0) & (wide < most * both) & (fills > least_fill)
+    )
+    after[_LAST_LOW:, ended] = after[_EPOCH_LOW : _EPOCH_FILL + 1, ended]
     after[_EPOCH_N : _EPOCH_FILL + 1, ended] = 0.0
-    return frozen
+    return ended[is_one | is_two]

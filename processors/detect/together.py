@@ -4,10 +4,12 @@ What cannot be judged by columns, because its device shows something or is alone
 to be judged event by event.
 """
 
+import struct
+import sys
+from array import array
 from collections.abc import Sequence
-from itertools import chain
 from operator import attrgetter, itemgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zlib import crc32
 
 import numpy as np
@@ -194,13 +196,12 @@ def _columns(
     odd = [
         number
         for number, (of_one, found) in enumerate(zip(map(_CODES, bodies), values, strict=True))
-        if of_one != codes or len(found) != width
+        if (of_one is not codes and of_one != codes) or len(found) != width
     ]
     for number in odd:
-        values[number] = [0.0] * width
-    value = np.fromiter(chain.from_iterable(values), np.float64, count * width).reshape(count, width)
-    data, size = value.astype("<f8", copy=False).tobytes(), 8 * width
-    crcs = map(crc32, [data[at : at + size] for at in range(0, count * size, size)] or [b""] * count)
+        values[number] = array("d", bytes(8 * width))
+    data = _packed(values)
+    value = np.frombuffer(b"".join(data), "<f8").reshape(count, width)
     time_us = np.fromiter(map(_TIME, inside), np.int64, count)
     append_ms = np.fromiter(map(_APPEND, sources), np.int64, count)
     is_odd = (np.abs(time_us) > MAX_TIME_US) | (np.abs(append_ms) > MAX_APPEND_MS)
@@ -212,9 +213,16 @@ def _columns(
         time_us=time_us,
         append_ms=append_ms,
         offset=np.fromiter(map(_OFFSET, sources), np.int64, count),
-        crc=np.fromiter(crcs, np.uint32, count),
+        crc=np.fromiter(map(crc32, data), np.uint32, count),
         is_odd=is_odd,
     )
+
+
+def _packed(values: list[Sequence[float]]) -> Sequence[Any]:
+    """Return each event's values as little-endian doubles: as the decoder leaves them, they are already."""
+    if sys.byteorder == "little" and all(type(each) is array for each in values):
+        return values
+    return [struct.pack(f"<{len(each)}d", *each) for each in values]
 
 
 def _rounds_of(row: Array) -> tuple[list[Array], Array]:
