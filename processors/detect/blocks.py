@@ -80,7 +80,7 @@ number (`manyblocks.py`), and memory holds 8 bytes for a number where a list of 
 TRACKED = 25
 TRACK = Struct(f"<{TRACKED}d")
 LEVEL = 6
-_GRID, _EPOCH_N, _LAST_CHANGE = 12, 16, 23
+_EVEN, _EPOCH_N, _LAST_CHANGE = 12, 16, 23
 _LEVEL_OF = Struct("<d")
 Epoch = tuple[float, float, float, float]
 """Lowest and highest level of blocks, the sum of their mean changes, and that of their paths by width."""
@@ -105,7 +105,7 @@ def interrupted(track: Track) -> Track:
     """Forget what only an unbroken course can show: the sensor was off."""
     known = list(TRACK.unpack(track))
     known[LEVEL : LEVEL + 3] = (_NAN, _NAN, _NAN)
-    known[_GRID : _EPOCH_N + 1] = (0.0, 0.0, 0.0, 0.0, 0.0)
+    known[_EVEN : _EPOCH_N + 1] = (0.0, 0.0, 0.0, 0.0, 0.0)
     known[_LAST_CHANGE] = -1.0
     return TRACK.pack(*known)
 

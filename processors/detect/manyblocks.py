@@ -22,6 +22,7 @@ from processors.detect.blocks import (
     FAR,
     FEW_TURNS,
     LEARNED,
+    LEVEL,
     MEMORY,
     RANGED,
     SAME,
@@ -81,8 +82,8 @@ def judge_columns(
 ) -> tuple[Floats, dict[int, Broken]]:
     """Judge blocks that are rows of these tables; return what is known now, and the rules that some break.
 
-    `known` and what is returned have `TRACKED` columns, `thresholds` those of `THRESHOLDS`, `samples`
-    `BLOCK` + 1. `limits_of` gives the limits of a row.
+    `known` and what is returned have `TRACKED` columns, `thresholds` those of `THRESHOLDS`, `samples` as many
+    as the blocks have, at least 3. `limits_of` gives the limits of a row.
     """
     limits = _Limits(*np.ascontiguousarray(thresholds.T))
     broken: dict[int, Broken] = {}
@@ -106,6 +107,14 @@ def judge_columns(
     _RESOLUTION, _EVEN, _MOVES, _GRID, _LOUD, _EPOCH_N, _EPOCH_LOW, _EPOCH_HIGH, _EPOCH_CHANGE, _EPOCH_FILL,
     _LAST_LOW, _LAST_HIGH, _LAST_CHANGE, _LAST_FILL,
 ) = range(TRACKED)  # fmt: skip
+
+
+def interrupted_columns(known: Floats) -> Floats:
+    """Do what `interrupted` does for rows of tracks."""
+    known[:, LEVEL : LEVEL + 3] = np.nan
+    known[:, _EVEN : _EPOCH_N + 1] = 0.0
+    known[:, _LAST_CHANGE] = -1.0
+    return known
 
 
 def _usual(known: Floats, limits: _Limits, samples: Floats) -> tuple[Floats, Flags]:
@@ -162,7 +171,7 @@ def _course(before: Floats, after: Floats, seen: _Course, limits: _Limits, is_ra
     largest, least = sizes[-1], sizes[0]
     is_flat = largest == 0.0
     change = _added(sizes)
-    mean = change / BLOCK
+    mean = change / len(sizes)
     noise = before[_NOISE]
     usual = np.where(noise > limits.noise, noise, limits.noise)
     is_odd = (largest > limits.max_change) | (largest <= SAME)
@@ -188,7 +197,7 @@ def _course(before: Floats, after: Floats, seen: _Course, limits: _Limits, is_ra
     _epoch(before, after, (level, mean, change / width))
     flat = np.flatnonzero(is_flat)
     if len(flat):
-        _keep(before, after, flat)
+        _keep(before, after, flat, len(sizes))
     is_odd &= ~is_flat
     coarse = np.flatnonzero(is_coarse & ~(is_flat | is_odd | is_rare))
     if len(coarse):
@@ -201,12 +210,12 @@ def _course(before: Floats, after: Floats, seen: _Course, limits: _Limits, is_ra
     return odd
 
 
-def _keep(before: Floats, after: Floats, flat: "np.ndarray[Any, np.dtype[np.intp]]") -> None:
+def _keep(before: Floats, after: Floats, flat: "np.ndarray[Any, np.dtype[np.intp]]", changes: int) -> None:
     """Let blocks without any change leave a course as it was."""
     after[_NOISE, flat] = before[_NOISE, flat]
     after[_SMOOTH_CHANGE : _GRID + 1, flat] = before[_SMOOTH_CHANGE : _GRID + 1, flat]
     after[_EPOCH_LOW : _EPOCH_FILL + 1, flat] = before[_EPOCH_LOW : _EPOCH_FILL + 1, flat]
-    even = before[_EVEN, flat] + BLOCK
+    even = before[_EVEN, flat] + changes
     after[_EVEN, flat] = np.where(before[_EVEN, flat] != 0, np.where(even < RANGED, even, RANGED), 0.0)
     after[_EPOCH_N, flat] = 0.0
 
@@ -264,7 +273,7 @@ def _on_grid(before: Floats, sizes: Floats, least: Floats) -> Floats:
     room = SHARE * sizes
     room = np.where(room > slip, room, slip)
     is_off |= (has_moved & (np.abs(steps - np.rint(steps)) * grid > room)).any(axis=0)
-    even, moves = even + BLOCK, moves + has_moved.sum(axis=0)
+    even, moves = even + len(sizes), moves + has_moved.sum(axis=0)
     found = (np.where(even < MANY, even, MANY), np.where(moves < MANY, moves, MANY), grid)
     return np.where(is_off, 0.0, np.array(found))
 
@@ -288,9 +297,9 @@ def _end_epochs(
     is_one = is_calm & (high - low < most * (1.5 * change / EPOCH)) & (fill / EPOCH > least_fill)
     both, fills = (change + last_change) / (2 * EPOCH), (fill + last_fill) / (2 * EPOCH)
     wide = np.where(last_high > high, last_high, high) - np.where(last_low < low, last_low, low)
-    is_two = (
-        (limits.jitter[ended] != 0.0) & ~(last_change < 0.0) & (wide < most * both) & (fills > least_fill)
-    )
+    is_two = (wide < most * both) & (fills > least_fill)
+    is_two &= (limits.jitter[ended] != 0.0) & ~(last_change < 0.0)
     after[_LAST_LOW:, ended] = after[_EPOCH_LOW : _EPOCH_FILL + 1, ended]
     after[_EPOCH_N : _EPOCH_FILL + 1, ended] = 0.0
-    return ended[is_one | is_two]
+    frozen: np.ndarray[Any, np.dtype[np.intp]] = ended[is_one | is_two]
+    return frozen

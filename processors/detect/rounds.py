@@ -9,8 +9,9 @@ from zlib import crc32
 
 import numpy as np
 
+from processors.detect.manyblocks import interrupted_columns
 from processors.detect.replayed import KEPT, LARGEST_SPACING, ROWS, SAMPLED
-from processors.detect.rows import SAMPLES, Array, Rows
+from processors.detect.rows import ROOM, Array, Rows
 from processors.detect.telemetry_state import OFF
 
 DEFAULT_INTERVAL_US = 60e6
@@ -44,52 +45,71 @@ def take_round(rows: Rows, events: Events) -> Array:
     """Take events of as many devices, each once; return which are taken. Others have changed nothing."""
     hot = rows.hot[events.row]
     after = hot.copy()
-    is_taken = ~events.is_odd & (hot["most"] < SAMPLES)
-    is_on = _readings(rows, hot, after, events, is_taken)
+    is_taken = ~events.is_odd & (hot["most"] < ROOM)
+    has_sample, goes_off = _readings(rows, hot, after, events, is_taken)
     _times(rows, hot, after, events, is_taken)
     windows = _replays(rows, hot, after, events, is_taken)
     first = hot["events"] == 0
     after["first_offset"] = np.where(first, events.offset, hot["first_offset"])
     after["events"] += 1
     if not is_taken.all():
-        after, hot, is_on = after[is_taken], hot[is_taken], is_on[is_taken]
+        after, hot, has_sample = after[is_taken], hot[is_taken], has_sample[is_taken]
+        goes_off = None if goes_off is None else goes_off[is_taken]
         windows, events = windows[is_taken], events.at(is_taken)
     _keep(rows, after, events, windows)
-    _append(rows, hot, after, events, is_on)
+    _append(rows, hot, after, events, has_sample)
+    if goes_off is not None:
+        _switch_off(rows, after, events, goes_off)
     rows.hot[events.row] = after
     return is_taken
 
 
-def _readings(rows: Rows, hot: Array, after: Array, events: Events, is_taken: Array) -> Array:
-    """Go on with each signal's run; return which signals have a sample for their block."""
+def _readings(
+    rows: Rows, hot: Array, after: Array, events: Events, is_taken: Array
+) -> tuple[Array, Array | None]:
+    """Go on with each signal's run; return which signals have a sample for their block, and which go off.
+
+    Does what `samples.look` and `telemetry._goes_on` do where a value is in a run, at the ceiling, off, or on
+    again.
+    """
     limits, value = rows.limits, events.value
     last, run = hot["last"], hot["run"]
     is_on = run != OFF
     in_gate = (value > limits.floor) & (value < limits.roof)
     goes_on = (value == last) & (run > 0)
-    # As `samples.look` and `telemetry._goes_on` do where a value is plain: in a run, or as off as before, or
-    # at the ceiling.
     is_plain = in_gate & is_on
     if goes_on.any():
         is_plain &= ~(goes_on & (run >= limits.longest_run))
-    is_level = goes_on
-    if not is_plain.all():
-        is_off = (value >= limits.off_low) & (value <= limits.off_high)
-        is_quiet = is_off & ~is_on
-        is_full = (value >= limits.ceiling) & (value >= limits.low) & (value <= limits.high) & is_on & ~is_off
-        is_plain &= ~((run == 0) & limits.has_units)
-        is_taken &= (is_plain | is_quiet | (is_full & ~goes_on)).all(axis=1)
-        after["run"] = np.where(is_quiet, OFF, np.where(goes_on, run + 1, in_gate))
-        after["last"] = np.where(is_quiet, last, value)
-        is_level = goes_on | is_quiet | is_full
-    else:
+    # A signal that may come in another unit is looked at closely when it comes to its ceiling, or leaves it.
+    is_plain &= (run != 0) | ~limits.has_units
+    if is_plain.all():
         after["run"] = np.where(goes_on, run + 1, 1)
         after["last"] = value
-        if (run == 0).any():
-            is_taken &= ~((run == 0) & limits.has_units).any(axis=1)
-    after["offset"] = np.where(is_level, hot["offset"], events.offset[:, None])
-    on: Array = is_on
-    return on
+        after["offset"] = np.where(goes_on, hot["offset"], events.offset[:, None])
+        return is_on, None
+    is_off = (value >= limits.off_low) & (value <= limits.off_high)
+    is_full = value >= limits.ceiling
+    is_inside = (value >= limits.low) & (value <= limits.high)
+    is_plain |= is_full & is_inside & is_on & ~is_off & ~goes_on & ~limits.has_units
+    # The first sample after "off" may average both states, so it may lie between them.
+    comes_on = ~is_on & ~is_off & (is_inside | ((value >= limits.off_low) & (value < limits.low)))
+    is_taken &= (is_plain | is_off | comes_on).all(axis=1)
+    goes_off = is_off & is_on
+    after["run"] = np.where(is_off, OFF, np.where(goes_on, run + 1, ~is_full))
+    after["last"] = np.where(is_off, np.where(is_on, np.nan, last), value)
+    after["offset"] = np.where(goes_on | is_off | is_full, hot["offset"], events.offset[:, None])
+    return is_on & ~is_off, goes_off if goes_off.any() else None
+
+
+def _switch_off(rows: Rows, after: Array, events: Events, goes_off: Array) -> None:
+    """Do what `samples._switch_off` does."""
+    device, signal = np.nonzero(goes_off)
+    row = events.row[device]
+    rows.cold["track"][row, signal] = interrupted_columns(rows.cold["track"][row, signal])
+    rows.cold["carried"][row, signal] = 0
+    rows.samples[row, :, signal] = 0.0
+    after["count"][device, signal] = 0
+    after["most"] = after["count"].max(axis=1)
 
 
 def _times(rows: Rows, hot: Array, after: Array, events: Events, is_taken: Array) -> None:
@@ -156,15 +176,15 @@ def _keep(rows: Rows, after: Array, events: Events, windows: Array) -> None:
             device["kept"], device["spacing"] = KEPT // 2, 2 * spacing
 
 
-def _append(rows: Rows, hot: Array, after: Array, events: Events, is_on: Array) -> None:
+def _append(rows: Rows, hot: Array, after: Array, events: Events, has_sample: Array) -> None:
     """Add the samples to the blocks at hand."""
     count = hot["count"]
-    if is_on.all() and len(count) and (count == count[:, :1]).all():
+    if has_sample.all() and len(count) and (count == count[:, :1]).all():
         rows.samples[events.row, count[:, 0]] = events.value
         after["count"] = count + 1
         after["most"] = count[:, 0] + 1
         return
-    device, signal = np.nonzero(is_on)
+    device, signal = np.nonzero(has_sample)
     rows.samples[events.row[device], count[device, signal], signal] = events.value[device, signal]
-    after["count"] = count + is_on
+    after["count"] = count + has_sample
     after["most"] = after["count"].max(axis=1)

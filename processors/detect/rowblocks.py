@@ -16,14 +16,13 @@ from processors.detect.blocks import (
     LEAST,
     LEVEL,
     RANGED,
-    BlockLimits,
 )
 from processors.detect.devicecourse import FIRST_BLOCKS, INTERVAL_MEMORY
 from processors.detect.manyblocks import judge_columns
 from processors.detect.noiseprints import FAST_US
 from processors.detect.relations import judge_relation
 from processors.detect.rowprints import Blocks, row_prints
-from processors.detect.rows import SAMPLES, Array, Related, Rows
+from processors.detect.rows import ROOM, SAMPLES, Array, Related, Rows
 from processors.detect.telemetry_state import OFF
 from schemas.noise import NoisePrint
 
@@ -41,59 +40,66 @@ class Ended(NamedTuple):
 def end_row_blocks(rows: Rows, which: Array, *, with_noise: bool) -> Ended:
     """Judge the blocks of these rows, and begin anew; rows that are not taken have changed nothing."""
     hot, cold, samples = rows.hot[which], rows.cold[which], rows.samples[which]
-    is_whole = hot["count"] == SAMPLES
-    is_short = hot["count"] < LEAST
-    is_taken = (is_whole | is_short).all(axis=1)
-    _judge(rows, cold, samples, is_whole, is_taken)
+    count = hot["count"]
+    is_whole, is_short = count == SAMPLES, count < LEAST
+    is_taken = np.ones(len(which), np.bool_)
+    _judge(rows, cold, samples, count, is_taken)
+    cold["carried"] = ~is_whole
     for related in rows.related:
-        _relate(related, hot, cold, is_short, is_taken)
+        _relate(related, hot, cold, is_taken)
     is_fast = (hot["interval_us"] > 0.0) & (hot["interval_us"] < FAST_US)
     _course(rows, hot, is_taken)
     prints = row_prints(rows, Blocks(hot, cold, samples, is_fast, is_taken)) if with_noise else []
-    cold["carried"] = is_short
-    count = np.where(is_whole, 1, hot["count"])
-    hot["count"], hot["events"] = count, 0
-    hot["most"] = count.max(axis=1)
-    newest = samples[:, -1]
-    samples[:, 0] = np.where(is_whole, newest, samples[:, 0])
-    samples[:, 1:] = np.where(is_short[:, None], samples[:, 1:], 0.0)
+    samples = _begin_anew(hot, samples, is_short)
     if not is_taken.all():
         which, hot, cold, samples = which[is_taken], hot[is_taken], cold[is_taken], samples[is_taken]
     rows.hot[which], rows.cold[which], rows.samples[which] = hot, cold, samples
     return Ended(is_taken, prints)
 
 
-def _judge(rows: Rows, cold: Array, samples: Array, is_whole: Array, is_taken: Array) -> None:
-    """Judge each signal's samples; a device of which a rule is broken is not taken."""
-    limits = rows.limits
-    device, course = np.nonzero(is_whole[:, limits.course_at])
-    if not len(device):
-        return
-    signal = limits.course_at[course]
-    courses = limits.courses
-
-    def limits_of(number: int) -> BlockLimits:
-        return courses[int(course[number])]
-
-    after, broken = judge_columns(
-        cold["track"][device, signal],
-        limits.thresholds[course],
-        np.ascontiguousarray(samples.transpose(0, 2, 1)[device, signal]),
-        limits_of,
-    )
-    cold["track"][device, signal] = after
-    if broken:
-        is_taken[device[list(broken)]] = False
+def _begin_anew(hot: Array, samples: Array, is_short: Array) -> Array:
+    """Keep the last sample of each signal, and all of those that wait for more; return these."""
+    count = hot["count"].copy()
+    hot["count"], hot["events"] = np.where(is_short, count, 1), 0
+    hot["most"] = hot["count"].max(axis=1)
+    kept = np.zeros_like(samples)
+    kept[:, 0] = np.take_along_axis(samples, np.maximum(count, 1)[:, None] - 1, axis=1)[:, 0]
+    if is_short.any():
+        device, signal = np.nonzero(is_short)
+        kept[device, :, signal] = samples[device, :, signal]
+    return kept
 
 
-def _relate(related: Related, hot: Array, cold: Array, carried: Array, is_taken: Array) -> None:
+def _judge(rows: Rows, cold: Array, samples: Array, count: Array, is_taken: Array) -> None:
+    """Judge signals with so many samples; a device of which a rule is broken is not taken.
+
+    Those that were on in part of a block have fewer or more than the others.
+    """
+    limits, tracks = rows.limits, cold["track"]
+    counts = count[:, limits.course_at]
+    for number in np.flatnonzero(np.bincount(counts.ravel(), minlength=ROOM + 1)).tolist():
+        if number < LEAST:
+            continue
+        device, course = np.nonzero(counts == number)
+        signal, courses = limits.course_at[course], [limits.courses[each] for each in course.tolist()]
+        tracks[device, signal], broken = judge_columns(
+            tracks[device, signal],
+            limits.thresholds[course],
+            samples[device, :number, signal],
+            courses.__getitem__,
+        )
+        if broken:
+            is_taken[device[list(broken)]] = False
+
+
+def _relate(related: Related, hot: Array, cold: Array, is_taken: Array) -> None:
     """Do what `deviceblocks._relate` does."""
     limits, signals = related.limits, related.signals
     is_on = (hot["run"][:, signals] != OFF).all(axis=1)
     last = hot["last"][:, signals]
     if related.is_of_lasts:
         is_taken &= ~is_on | ((last[:, 2] <= last[:, 0]) & (last[:, 0] <= last[:, 1]))
-    is_judged = is_on & ~carried[:, signals].any(axis=1)
+    is_judged = is_on & ~cold["carried"][:, signals].any(axis=1)
     if related.at is None:
         is_taken &= ~is_judged
         return

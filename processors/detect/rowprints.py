@@ -41,7 +41,7 @@ def row_prints(rows: Rows, blocks: Blocks) -> list[tuple[int, list[NoisePrint]]]
     for signal, other in enumerate(limits.stands_at):
         if other is not None:
             has_noise[:, signal] &= ~is_on[:, other]
-    rises = np.packbits(samples[:, 1:] > samples[:, :-1], axis=1)[:, 0].astype("u8")
+    rises = np.packbits(samples[:, 1:SAMPLES] > samples[:, : SAMPLES - 1], axis=1)[:, 0].astype("u8")
     before = cold["signs"]
     # The highest bits are shifted out: they count, which is read off before, and are no signs of a print.
     signs = before << np.uint64(BLOCK) | rises

@@ -24,6 +24,9 @@ from schemas.events import MAX_READINGS
 
 Array = np.ndarray[Any, np.dtype[Any]]
 SAMPLES = BLOCK + 1
+"""Of a signal that was on throughout a block, with the last one of the block before."""
+ROOM = 2 * BLOCK
+"""Samples that a row has room for: a signal that came on late in a block takes its samples into the next."""
 _GROWTH = 4, 3
 
 
@@ -76,7 +79,7 @@ def place_of(state: TelemetryState, config: DetectConfig, codes: Sequence[int]) 
         state.episodes
         or not state.begun
         or state.prints.missing
-        or any(each.unit or len(each.samples) > SAMPLES for each in signals.values())
+        or any(each.unit or len(each.samples) > ROOM for each in signals.values())
         or len(set(codes)) < len(codes)
         or len(codes) > MAX_READINGS
         or not signals
@@ -120,7 +123,7 @@ class Rows:
         self.hot: Array = np.zeros(0, hot_dtype(signals))
         self.cold: Array = np.zeros(0, cold_dtype(signals, relations))
         self.kept: Array = np.zeros((0, KEPT), "<u4")
-        self.samples: Array = np.zeros((0, SAMPLES, signals), "<f8")
+        self.samples: Array = np.zeros((0, ROOM, signals), "<f8")
         self._free: list[int] = []
 
     @property
@@ -170,7 +173,7 @@ class Rows:
         for n, (prints, most) in enumerate(
             zip(self.hot["kept"][rows].tolist(), self.hot["most"][rows].tolist(), strict=True)
         ):
-            s = n * SAMPLES * width
+            s = n * ROOM * width
             written.append(
                 hot[n * h : n * h + h]
                 + cold[n * c : n * c + c]
@@ -201,10 +204,7 @@ class Limits:
         self.floor, self.roof = np.array(gates).T.copy()
         self.off_low, self.off_high = np.array(offs).T.copy()
         self.low, self.high = np.array([limits.low for limits in each]), np.array([lim.high for lim in each])
-        # A jump to the ceiling of a signal that may come in another unit is looked at closely.
-        self.ceiling = np.array(
-            [math.inf if limits.ceiling is None or limits.units else limits.ceiling for limits in each]
-        )
+        self.ceiling = np.array([math.inf if limits.ceiling is None else limits.ceiling for limits in each])
         self.has_units = np.array([bool(limits.units) for limits in each])
         self.longest_run = np.array([(limits.stuck_after or MAX_RUN) - 1 for limits in each])
         courses = [(at, limits.course) for at, limits in enumerate(each) if limits.course is not None]
