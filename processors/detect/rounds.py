@@ -11,7 +11,7 @@ import numpy as np
 
 from processors.detect.manyblocks import interrupted_columns
 from processors.detect.replayed import KEPT, LARGEST_SPACING, ROWS, SAMPLED
-from processors.detect.rows import ROOM, Array, Rows
+from processors.detect.rows import ROOM, Array, Rows, gather, scatter
 from processors.detect.telemetry_state import OFF
 
 DEFAULT_INTERVAL_US = 60e6
@@ -43,8 +43,7 @@ class Events(NamedTuple):
 
 def take_round(rows: Rows, events: Events) -> Array:
     """Take events of as many devices, each once; return which are taken. Others have changed nothing."""
-    hot = rows.hot[events.row]
-    after = hot.copy()
+    hot, after = gather(rows.hot, events.row), gather(rows.hot, events.row)
     is_taken = ~events.is_odd & (hot["most"] < ROOM)
     has_sample, goes_off = _readings(rows, hot, after, events, is_taken)
     _times(rows, hot, after, events, is_taken)
@@ -53,14 +52,14 @@ def take_round(rows: Rows, events: Events) -> Array:
     after["first_offset"] = np.where(first, events.offset, hot["first_offset"])
     after["events"] += 1
     if not is_taken.all():
-        after, hot, has_sample = after[is_taken], hot[is_taken], has_sample[is_taken]
+        after, hot, has_sample = gather(after, is_taken), gather(hot, is_taken), has_sample[is_taken]
         goes_off = None if goes_off is None else goes_off[is_taken]
         windows, events = windows[is_taken], events.at(is_taken)
     _keep(rows, after, events, windows)
     _append(rows, hot, after, events, has_sample)
     if goes_off is not None:
         _switch_off(rows, after, events, goes_off)
-    rows.hot[events.row] = after
+    scatter(rows.hot, events.row, after)
     return is_taken
 
 

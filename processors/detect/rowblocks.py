@@ -22,7 +22,7 @@ from processors.detect.manyblocks import judge_columns
 from processors.detect.noiseprints import FAST_US
 from processors.detect.relations import judge_relation
 from processors.detect.rowprints import Blocks, row_prints
-from processors.detect.rows import ROOM, SAMPLES, Array, Related, Rows
+from processors.detect.rows import ROOM, SAMPLES, Array, Related, Rows, gather, scatter
 from processors.detect.telemetry_state import OFF
 from schemas.noise import NoisePrint
 
@@ -39,7 +39,7 @@ class Ended(NamedTuple):
 
 def end_row_blocks(rows: Rows, which: Array, *, with_noise: bool) -> Ended:
     """Judge the blocks of these rows, and begin anew; rows that are not taken have changed nothing."""
-    hot, cold, samples = rows.hot[which], rows.cold[which], rows.samples[which]
+    hot, cold, samples = gather(rows.hot, which), gather(rows.cold, which), rows.samples[which]
     count = hot["count"]
     is_whole, is_short = count == SAMPLES, count < LEAST
     is_taken = np.ones(len(which), np.bool_)
@@ -52,8 +52,11 @@ def end_row_blocks(rows: Rows, which: Array, *, with_noise: bool) -> Ended:
     prints = row_prints(rows, Blocks(hot, cold, samples, is_fast, is_taken)) if with_noise else []
     samples = _begin_anew(hot, samples, is_short)
     if not is_taken.all():
-        which, hot, cold, samples = which[is_taken], hot[is_taken], cold[is_taken], samples[is_taken]
-    rows.hot[which], rows.cold[which], rows.samples[which] = hot, cold, samples
+        which, samples = which[is_taken], samples[is_taken]
+        hot, cold = gather(hot, is_taken), gather(cold, is_taken)
+    scatter(rows.hot, which, hot)
+    scatter(rows.cold, which, cold)
+    rows.samples[which] = samples
     return Ended(is_taken, prints)
 
 
@@ -81,12 +84,12 @@ def _judge(rows: Rows, cold: Array, samples: Array, count: Array, is_taken: Arra
         if number < LEAST:
             continue
         device, course = np.nonzero(counts == number)
-        signal, courses = limits.course_at[course], [limits.courses[each] for each in course.tolist()]
+        signal, whose = limits.course_at[course], course
         tracks[device, signal], broken = judge_columns(
             tracks[device, signal],
             limits.thresholds[course],
             samples[device, :number, signal],
-            courses.__getitem__,
+            lambda at, whose=whose: limits.courses[int(whose[at])],  # type: ignore[misc]
         )
         if broken:
             is_taken[device[list(broken)]] = False

@@ -62,6 +62,20 @@ def cold_dtype(signals: int, relations: int) -> np.dtype[Any]:
     )  # fmt: skip
 
 
+def gather(table: Array, which: Array) -> Array:
+    """Return a copy of these rows of a structured table.
+
+    As bytes: numpy else copies field by field, which takes twenty times as long.
+    """
+    rows: Array = table.view((np.void, table.dtype.itemsize))[which].view(table.dtype)
+    return rows
+
+
+def scatter(table: Array, which: Array, rows: Array) -> None:
+    """Put rows back where `gather` took them from."""
+    table.view((np.void, table.dtype.itemsize))[which] = rows.view((np.void, table.dtype.itemsize))
+
+
 class Place(NamedTuple):
     """What devices must have in common to live in one table."""
 
@@ -164,14 +178,21 @@ class Rows:
 
     def dump(self, rows: Sequence[int]) -> list[bytes]:
         """Write the states of these rows, as `write_state` would."""
+        which = np.array(rows, np.intp)
         hot, cold, kept, samples = (
-            table[rows].tobytes() for table in (self.hot, self.cold, self.kept, self.samples)
+            found.tobytes()
+            for found in (
+                gather(self.hot, which),
+                gather(self.cold, which),
+                self.kept[which],
+                self.samples[which],
+            )
         )
         h, c, k = self.hot.dtype.itemsize, self.cold.dtype.itemsize, 4 * KEPT
         width = WORD * len(self.place.signals)
         written = []
         for n, (prints, most) in enumerate(
-            zip(self.hot["kept"][rows].tolist(), self.hot["most"][rows].tolist(), strict=True)
+            zip(self.hot["kept"][which].tolist(), self.hot["most"][which].tolist(), strict=True)
         ):
             s = n * ROOM * width
             written.append(

@@ -97,7 +97,7 @@ class TelemetryDetectors:
         """
         states = [state_of(each.event.device_id) for each in events]
         config_of = self._overriding()
-        configs: Sequence[DetectConfig] = (
+        configs: list[DetectConfig] = (
             [self._config] * len(events)
             if config_of is None
             else [config_of(each.event.device_id) for each in events]

@@ -30,12 +30,15 @@ LEAST_ALIKE = 8
 """Devices that fit into a table, for a new one to be made."""
 LEAST_ROUND = 4
 """A round of fewer costs more than to judge them alone."""
+MOST_BLOCKS = 320
+"""Devices whose blocks are judged at once: what that takes then fits into a core's cache."""
 _NEVER = 2**62
 # In C: a function of ours for each of them would cost as much as the judging.
-_EVENT, _SOURCE, _BODY, _ROW = map(attrgetter, ("event", "source", "body", "row"))
+_EVENT, _SOURCE, _BODY = map(attrgetter, ("event", "source", "body"))
+_ROW, _ROWS = attrgetter("row"), attrgetter("rows")
 _TIME, _APPEND, _OFFSET = map(attrgetter, ("time_us", "append_ms", "offset"))
 _CODES, _VALUES = itemgetter("codes"), itemgetter("values")
-Configs = Sequence[DetectConfig]
+Configs = list[DetectConfig]
 """Of the device of each event."""
 
 
@@ -58,9 +61,26 @@ class Tables:
     ) -> Left:
         """Judge what can be judged by columns; `states` and `configs` are those of the events' devices."""
         self._move_in(events, states, configs)
-        groups: dict[Rows, list[int]] = {}
         left = Left([], [])
-        for number, (state, config) in enumerate(zip(states, configs, strict=False)):
+        groups: dict[Rows, Sequence[int]] = {}
+        tables = list(map(_ROWS, states))
+        (first, *others) = set(tables)
+        if not others and first is not None and configs.count(first.config) == len(states):
+            groups[first] = range(len(states))
+        else:
+            groups = self._groups(states, configs, left)
+        for rows, numbers in groups.items():
+            _Batch(rows, numbers, events, states, self._noise).judge(left)
+        left.numbers.sort()
+        left.blocks.sort()
+        return left
+
+    def _groups(
+        self, states: Sequence[TelemetryState], configs: Configs, left: Left
+    ) -> dict[Rows, Sequence[int]]:
+        """Return the events of each table; those of devices outside go to `left`."""
+        groups: dict[Rows, list[int]] = {}
+        for number, (state, config) in enumerate(zip(states, configs, strict=True)):
             rows = state.rows
             if rows is None:
                 left.numbers.append(number)
@@ -71,18 +91,14 @@ class Tables:
                 groups[rows].append(number)
             else:
                 groups[rows] = [number]
-        for rows, numbers in groups.items():
-            _Batch(rows, numbers, events, states, self._noise).judge(left)
-        left.numbers.sort()
-        left.blocks.sort()
-        return left
+        return dict(groups)
 
     def _move_in(
         self, events: Sequence[VerifiedEvent], states: Sequence[TelemetryState], configs: Configs
     ) -> None:
-        outside = [number for number, state in enumerate(states) if state.rows is None]
-        if not outside or len(set(states)) < LEAST_DEVICES:
+        if None not in set(map(_ROWS, states)) or len(set(states)) < LEAST_DEVICES:
             return
+        outside = [number for number, state in enumerate(states) if state.rows is None]
         first_of = {states[number]: number for number in reversed(outside)}
         alike: dict[tuple[int, Place], list[TelemetryState]] = {}
         example: dict[tuple[int, Place], int] = {}
@@ -174,8 +190,12 @@ class _Batch:
             self._rows.move_out(self._states[number])
 
     def _end_blocks(self, left: Left) -> None:
-        which = np.concatenate(self._waiting)
+        waiting = np.concatenate(self._waiting)
         self._waiting.clear()
+        for begin in range(0, len(waiting), MOST_BLOCKS):
+            self._end_some(waiting[begin : begin + MOST_BLOCKS], left)
+
+    def _end_some(self, which: Array, left: Left) -> None:
         ended = end_row_blocks(self._rows, which, with_noise=self._noise is not None)
         if self._noise is not None:
             for at, prints in ended.prints:
@@ -189,17 +209,18 @@ def _columns(
     rows: Rows, numbers: Sequence[int], events: Sequence[VerifiedEvent], states: Sequence[TelemetryState]
 ) -> Events:
     count, codes, width = len(numbers), rows.codes, len(rows.codes)
-    those = [events[number] for number in numbers]
+    is_all = count == len(events)
+    those = events if is_all else [events[number] for number in numbers]
+    devices = states if is_all else [states[number] for number in numbers]
     inside, sources = list(map(_EVENT, those)), list(map(_SOURCE, those))
     bodies = list(map(_BODY, inside))
-    values = list(map(_VALUES, bodies))
-    odd = [
-        number
-        for number, (of_one, found) in enumerate(zip(map(_CODES, bodies), values, strict=True))
-        if (of_one is not codes and of_one != codes) or len(found) != width
-    ]
-    for number in odd:
-        values[number] = array("d", bytes(8 * width))
+    values, codes_of = list(map(_VALUES, bodies)), list(map(_CODES, bodies))
+    odd: list[int] = []
+    # `count` first, since it takes what a comparison of each in Python would take for two of them.
+    if codes_of.count(codes) < count or list(map(len, values)).count(width) < count:
+        odd = [n for n in range(count) if codes_of[n] != codes or len(values[n]) != width]
+        for number in odd:
+            values[number] = array("d", bytes(8 * width))
     data = _packed(values)
     value = np.frombuffer(b"".join(data), "<f8").reshape(count, width)
     time_us = np.fromiter(map(_TIME, inside), np.int64, count)
@@ -208,7 +229,7 @@ def _columns(
     is_odd[odd] = True
     return Events(
         number=np.array(numbers, np.int64),
-        row=np.fromiter(map(_ROW, map(states.__getitem__, numbers)), np.intp, count),
+        row=np.fromiter(map(_ROW, devices), np.intp, count),
         value=value[:, rows.positions],
         time_us=time_us,
         append_ms=append_ms,
@@ -220,7 +241,7 @@ def _columns(
 
 def _packed(values: list[Sequence[float]]) -> Sequence[Any]:
     """Return each event's values as little-endian doubles: as the decoder leaves them, they are already."""
-    if sys.byteorder == "little" and all(type(each) is array for each in values):
+    if sys.byteorder == "little" and set(map(type, values)) == {array}:
         return values
     return [struct.pack(f"<{len(each)}d", *each) for each in values]
 
