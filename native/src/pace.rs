@@ -2,10 +2,11 @@
 
 use crate::search::Work;
 
-/// Sums over more than so many save nothing worth the memory.
+/// The largest group. Sums over more save nothing worth the memory.
 pub const MOST: usize = 2048;
-/// As many together cost a quarter more than `MOST`, and where one claim in a hundred is bad, a third less.
-const WARY: usize = 32;
+/// The largest group that is searched for bad claims. As many together cost a quarter more than `MOST`, and where
+/// one claim in a hundred is bad, a third less.
+pub const WARY: usize = 32;
 const FEWEST: usize = 4;
 /// Claims that held in a row, after which groups are large.
 const CALM: usize = 2 * MOST;
@@ -18,15 +19,15 @@ const COST_SUM: i64 = 32;
 const COST_ALONE: i64 = 48;
 /// What a claim may cost beyond one that is verified alone: a sixteenth of it.
 const ALLOWED: i64 = COST_ALONE / 16;
-/// Most that is kept of what was saved: about what the worst group of `MOST` wastes.
-const SAVED_MOST: i64 = 8 * MOST as i64 * COST_SUMMED;
+/// Most that is kept of what was saved: a large group that fails shall not overdraw the account.
+const SAVED_MOST: i64 = 2 * MOST as i64 * COST_SUMMED;
 
 /// Chooses the size of the next group from how the last ones went.
 ///
 /// It keeps an account against a verifier that judges each claim alone: what groups that held have saved, and what
 /// groups that failed have wasted. While the account is overdrawn, claims are judged alone, and each pays back a
 /// sixteenth of its cost. So whatever the share of bad signatures and wherever their sender places them, all
-/// claims together cost a sixteenth more than each alone at most, and beyond that once what one group can waste.
+/// claims together cost a sixteenth more than each alone at most, and beyond that once what the account holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
     size: usize,
@@ -55,7 +56,7 @@ impl Pace {
         self.saved >= 0
     }
 
-    /// Learn from a group of `claims`.
+    /// Learn from a group of `claims` that were judged.
     pub fn learn(&mut self, claims: usize, work: Work) {
         let as_alone = count(claims).saturating_mul(COST_ALONE + ALLOWED);
         self.saved = self.saved.saturating_add(as_alone).saturating_sub(cost(work)).min(SAVED_MOST);
@@ -67,6 +68,12 @@ impl Pace {
             self.size = self.size.max(2 * claims).min(WARY);
             self.calm = (self.calm + claims).min(CALM);
         }
+    }
+
+    /// Learn from a large group that does not hold as a whole and must be judged again.
+    pub fn startle(&mut self, work: Work) {
+        self.saved = self.saved.saturating_sub(cost(work));
+        self.calm = 0;
     }
 }
 

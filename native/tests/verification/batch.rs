@@ -90,12 +90,11 @@ fn a_batch_larger_than_any_group_is_judged_in_groups() {
 
 #[test]
 fn bad_signatures_are_cheaper_or_hardly_dearer_than_alone() {
-    for (every, alone_at_most) in [(1, 1000), (2, 1000), (10, 600), (100, 100)] {
+    for every in [1, 2, 3, 5, 10, 100] {
         let verifier = Verifier::default();
         let batch = some(1000, |place| place % every == 0);
         let batch: Vec<_> = batch.iter().map(Signed::as_slices).collect();
         let (_, work) = verifier.verify_counting(&batch);
-        assert!(work.alone <= alone_at_most, "one in {every}: {work:?}");
         assert!(
             32 * work.sums + 16 * work.summed + 48 * work.alone <= 48 * 1000 * 17 / 16 + 1024,
             "{work:?}"
