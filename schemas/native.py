@@ -30,7 +30,9 @@ def choose_verifier(environ: Mapping[str, str], wheel: BatchVerifier) -> tuple[B
             import attestream_fast
         except ImportError as error:
             if choice == "require":
-                message = f"{VARIABLE}=require, but attestream_fast is not installed ({error}): `make native`"
+                message = (
+                    f"{VARIABLE}=require, but attestream_fast cannot be imported ({error}): `make native`"
+                )
                 raise VerifierError(message) from error
         else:
             return attestream_fast.verify_batch, f"attestream_fast ({attestream_fast.BACKEND})"

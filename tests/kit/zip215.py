@@ -5,6 +5,7 @@ the specification rather than with each other.
 """
 
 import hashlib
+from functools import cache
 
 P = 2**255 - 19
 L = 2**252 + 27742317777372353535851937790883648493
@@ -90,9 +91,14 @@ def signature_over(r: bytes, nonce: int, key: bytes, secret: int, message: bytes
     return r + s.to_bytes(32, "little")
 
 
+@cache
+def _of_base(multiple: int) -> Point:
+    return multiply(multiple, BASE)
+
+
 def torsioned(multiple: int, torsion: Point) -> bytes:
     """Encode [multiple]B plus a point of small order."""
-    return encode(add(multiply(multiple, BASE), torsion))
+    return encode(add(_of_base(multiple), torsion))
 
 
 def small_order_encodings() -> list[bytes]:

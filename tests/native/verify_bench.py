@@ -1,12 +1,12 @@
-"""What verification costs by the wheel and by the crate: `python -m tests.native.verify_bench`.
+"""What verification costs by the wheel and by the crate.
 
-PYTHONPATH=. .venv/bin/python -m tests.native.verify_bench [--signatures 2000] [--rounds 9] [--message-bytes 400]
+PYTHONPATH=. .venv/bin/python -m tests.native.verify_bench [--signatures 2000] [--rounds 9]
 
 CPU time of the process (user and system) for each signature, median of the rounds, by the share of signatures
 that do not hold; they are spread at random. Each round has new messages and the same keys, one of its own for
 each signature: devices recur, and the crate remembers their keys. Within a round the wheel and the crate take
-turns. Before each share the crate sees a few batches of it, as in an attack that lasts; `first` is what the first
-batch of that share costs, right after calm ones.
+turns. Before each share the crate sees a few batches of it, as in an attack that lasts; `first` is what the
+first batch of that share costs, right after calm ones.
 """
 
 import argparse
@@ -66,7 +66,7 @@ def rows(signatures: int, rounds: int, message_bytes: int) -> Iterator[tuple[flo
             batch = make(share)
             of_wheel.append(cost_us(verify_with_wheel, *batch))
             of_crate.append(cost_us(crate, *batch))
-        yield share, *(statistics.median(found) for found in (of_wheel, of_crate, firsts))
+        yield share, statistics.median(of_wheel), statistics.median(of_crate), statistics.median(firsts)
 
 
 def main() -> None:
