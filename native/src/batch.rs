@@ -72,7 +72,8 @@ impl Verifier {
         work
     }
 
-    /// Accept a group as a whole, or judge it in small ones to its end, whatever other threads learn meanwhile.
+    /// Accept a group as a whole, or judge it in small ones to its end, whatever other threads learn
+    /// meanwhile.
     fn judge_large(&self, mut group: &mut [Claim]) -> Work {
         let (hold, mut work) = accept_all(group);
         if hold {

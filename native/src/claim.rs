@@ -11,7 +11,8 @@ pub const PUBLIC_KEY_BYTES: usize = 32;
 /// A public key as it was encoded, and the point that it encodes.
 #[derive(Clone, Copy)]
 pub struct Key {
-    /// What was hashed with the message: ZIP 215 takes several encodings of some points, each as its own key.
+    /// What was hashed with the message: ZIP 215 takes several encodings of some points, each as its own
+    /// key.
     pub encoded: [u8; PUBLIC_KEY_BYTES],
     /// The point A.
     pub point: EdwardsPoint,

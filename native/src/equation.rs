@@ -1,8 +1,10 @@
-//! The batch equation: the sum of z(R + [k]A - [s]B) over several claims, with a coefficient z of its own for each.
+//! The batch equation: the sum of z(R + [k]A - [s]B) over several claims, with a coefficient z of its own
+//! for each.
 //!
-//! If every claim holds, [8] times the sum is the identity. If one does not, the sum is the identity for one z in
-//! 2^128 only, and nobody who made the signatures knows z. Torsion needs no special care: it is multiplied away
-//! in the sum as it is in each claim alone, so parts that cancel between claims change nothing.
+//! If every claim holds, [8] times the sum is the identity. If one does not, the sum is the identity for
+//! one z in 2^128 only, and nobody who made the signatures knows z. Torsion needs no special care: it is
+//! multiplied away in the sum as it is in each claim alone, so parts that cancel between claims change
+//! nothing.
 
 use curve25519_dalek::constants::ED25519_BASEPOINT_POINT;
 use curve25519_dalek::edwards::EdwardsPoint;
@@ -16,7 +18,8 @@ const COEFFICIENT_BYTES: usize = 16;
 /// Give each claim a coefficient of 128 bits from the operating system's random source.
 ///
 /// # Errors
-/// The random source's. Claims must then be judged alone: coefficients that a signer can guess prove nothing.
+/// The random source's. Claims must then be judged alone: coefficients that a signer can guess prove
+/// nothing.
 pub fn draw_coefficients(claims: &mut [Claim]) -> Result<(), getrandom::Error> {
     let mut bytes = vec![0; claims.len().saturating_mul(COEFFICIENT_BYTES)];
     getrandom::fill(&mut bytes)?;

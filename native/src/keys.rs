@@ -12,11 +12,12 @@ pub const PLACES: usize = 7 << 14;
 
 type Encoded = [u8; PUBLIC_KEY_BYTES];
 
-/// Remembers what keys decode to, also those that are no points: hostile ones shall not cost more than others.
+/// Remembers what keys decode to, also those that are no points: hostile ones shall not cost more than
+/// others.
 ///
-/// When it is full, a place drawn at random is given to the newcomer. With a rule such as the least recently used,
-/// a fleet one larger than the cache, heard in turn, would find none of its keys; so it finds most of them. Nobody
-/// who sends keys can tell which ones go.
+/// When it is full, a place drawn at random is given to the newcomer. With a rule such as the least
+/// recently used, a fleet one larger than the cache, heard in turn, would find none of its keys; so it
+/// finds most of them. Nobody who sends keys can tell which ones go.
 pub struct Keys {
     places: usize,
     at: HashMap<Encoded, usize>,

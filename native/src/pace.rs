@@ -4,8 +4,8 @@ use crate::search::Work;
 
 /// The largest group. Sums over more save nothing worth the memory.
 pub const MOST: usize = 2048;
-/// The largest group that is searched for bad claims. As many together cost a quarter more than `MOST`, and where
-/// one claim in a hundred is bad, a third less.
+/// The largest group that is searched for bad claims. As many together cost a quarter more than `MOST`, and
+/// where one claim in a hundred is bad, a third less.
 pub const WARY: usize = 32;
 const FEWEST: usize = 4;
 /// Claims that held in a row, after which groups are large.
@@ -13,7 +13,8 @@ const CALM: usize = 2 * MOST;
 /// How many are verified alone before groups are thought of again.
 const ALONE: usize = 16;
 
-/// Costs, in sixteenths of what one more claim adds to a sum. Each sum has a fixed share besides: its doublings.
+/// Costs, in sixteenths of what one more claim adds to a sum. Each sum has a fixed share besides: its
+/// doublings.
 const COST_SUMMED: i64 = 16;
 const COST_SUM: i64 = 32;
 const COST_ALONE: i64 = 48;
@@ -24,10 +25,11 @@ const SAVED_MOST: i64 = 2 * MOST as i64 * COST_SUMMED;
 
 /// Chooses the size of the next group from how the last ones went.
 ///
-/// It keeps an account against a verifier that judges each claim alone: what groups that held have saved, and what
-/// groups that failed have wasted. While the account is overdrawn, claims are judged alone, and each pays back a
-/// sixteenth of its cost. So whatever the share of bad signatures and wherever their sender places them, all
-/// claims together cost a sixteenth more than each alone at most, and beyond that once what the account holds.
+/// It keeps an account against a verifier that judges each claim alone: what groups that held have saved,
+/// and what groups that failed have wasted. While the account is overdrawn, claims are judged alone, and
+/// each pays back a sixteenth of its cost. So whatever the share of bad signatures and wherever their
+/// sender places them, all claims together cost a sixteenth more than each alone at most, and beyond that
+/// once what the account holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
     size: usize,

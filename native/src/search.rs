@@ -1,16 +1,16 @@
 //! Which claims of a group hold.
 //!
-//! Halving a failed group and summing both halves anew, level by level, is a denial of service: each bad signature
-//! costs a sum over the group at every level, and a few of them among two thousand make all of them dearer than if
-//! each had been verified alone. So here
+//! Halving a failed group and summing both halves anew, level by level, is a denial of service: each bad
+//! signature costs a sum over the group at every level, and a few of them among two thousand make all of
+//! them dearer than if each had been verified alone. So here
 //!
 //! - a large group is only asked whether all of it holds. If not, it is judged again in small ones;
-//! - of a small one that failed, only one half is summed. The same coefficients serve a group and its parts, so
-//!   the other half's sum is the difference: a level costs half, and down to the last bad claim the sums are over
-//!   two and a half times the group at most.
+//! - of a small one that failed, only one half is summed. The same coefficients serve a group and its
+//!   parts, so the other half's sum is the difference: a level costs half, and all levels
+//!   together two and a half times the group at most.
 //!
-//! Which groups are small, and how often they may fail in a row before claims are verified alone, is the matter of
-//! `pace`.
+//! Which groups are small, and how often they may fail in a row before claims are verified alone, is the
+//! matter of `pace`.
 
 use std::ops::AddAssign;
 

@@ -51,7 +51,8 @@ fn errors_that_cancel_are_both_found() {
     assert!(pair.iter().all(|claim| !claim.holds));
 }
 
-/// Torsion is multiplied away: in a sum as in each equation alone, whether it cancels between claims or not.
+/// Torsion is multiplied away: in a sum as in each equation alone, whether it cancels between claims or
+/// not.
 #[test]
 fn torsion_of_keys_and_commitments_is_accepted_alone_and_together() {
     let all: Vec<Signed> =
