@@ -5,7 +5,6 @@ offset, every signature, time. Nothing that a signature does not cover is truste
 sequences are not looked at here: a forged high sequence must not block a valid one.
 """
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -26,11 +25,9 @@ from schemas.envelope import (
 )
 from schemas.errors import CodecError, FormatError, UnknownSchemaError
 from schemas.events import Event, decode_event
+from schemas.native import BatchVerifier
 from schemas.partition import partition_of
 from schemas.reasons import Reason
-
-BatchVerifier = Callable[[Sequence[bytes], Sequence[bytes], Sequence[bytes]], list[bool]]
-"""(public keys, messages, signatures) -> verdicts by ZIP 215; one call a batch, so a native one fits."""
 
 REGISTRY_MISSES = frozenset({Reason.UNKNOWN_DEVICE, Reason.UNKNOWN_KEY})
 """Reasons that a newer registry may lift."""

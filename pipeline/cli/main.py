@@ -76,11 +76,12 @@ def _exit_code(error: Exception) -> int | None:
     from anchors.errors import AnchorError
     from pipeline.settings import PipelineError, UsageError
     from processors.merkle.errors import MerkleError
-    from schemas.errors import FormatError
+    from schemas.errors import FormatError, VerifierError
 
     if isinstance(error, UsageError):
         return USAGE_ERROR
-    known = (PipelineError, AnchorError, FormatError, MerkleError, KafkaException, OSError)
+    ours = (PipelineError, AnchorError, FormatError, VerifierError, MerkleError)
+    known = (*ours, KafkaException, OSError)
     return FAILURE if isinstance(error, known) else None
 
 
