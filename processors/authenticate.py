@@ -71,6 +71,7 @@ class Authenticate:
         verify: BatchVerifier = verify_batch,
     ) -> None:
         self._kind, self._limits, self._verify = kind, limits, verify
+        self._name = kind.value  # an enumeration takes its time to say it
         # Hashing a key in Python costs as much as decoding its event, and devices recur.
         self._place = lru_cache(maxsize=65_536)(lambda key: partition_of(key, partitions))
         self._prefix = pae_prefix(kind, audience)
@@ -101,8 +102,8 @@ class Authenticate:
             raise _RejectError(Reason.UNKNOWN_SCHEMA, str(error)) from error
         except FormatError as error:
             raise _RejectError(Reason.MALFORMED, str(error)) from error
-        if name != self._kind.value:
-            detail = f"a payload of kind {name} on the topic of {self._kind.value}"
+        if name != self._name:
+            detail = f"a payload of kind {name} on the topic of {self._name}"
             raise _RejectError(Reason.WRONG_KIND, detail)
         event = self._decode(envelope.payload)
         device = event.device_id

@@ -18,10 +18,17 @@ _SIGNATURE = b"\x00\x80\x01"
 """Ed25519, and that 64 bytes follow."""
 _SIGNATURE_BYTES = 64
 _MAX_NUMBER_BYTES = 9
+_MORES, _MORES_OF_EIGHT = 0x8080_8080_8080_8080, 0x0080_8080_8080_8080
+"""The bits of eight bytes that say that another follows, and how they are in a number of eight bytes."""
 _MAX_REMEMBERED = 4096
 
 Reading = tuple[str, int, int, int, tuple[int, ...], "array[float]"]
 """device_id, boot, sequence, time, codes, values"""
+
+
+class _UncommonError(Exception):
+    """What is read here has another shape."""
+
 
 _names: dict[bytes, str] = {}
 _codes: dict[bytes, tuple[int, ...]] = {}
@@ -64,25 +71,20 @@ def read_telemetry(payload: bytes) -> Reading | None:  # noqa: PLR0911 - out at 
     device_id = _names.get(name) or _name(name)
     if device_id is None:
         return None
-    numbers = []
     try:
-        for _ in range(3):
-            byte = payload[at]
-            at += 1
-            if byte < _MORE:
-                numbers.append(byte >> 1 ^ -(byte & 1))
-                continue
-            number, shift = byte & 0x7F, 7
-            while byte >= _MORE:
-                byte = payload[at]
-                at += 1
-                number |= (byte & 0x7F) << shift
-                shift += 7
-            if not byte or shift > 7 * _MAX_NUMBER_BYTES:
-                return None  # spelled with more bytes than it takes, or maybe out of range
-            numbers.append(number >> 1 ^ -(number & 1))
+        boot, at = _number(payload, at)
+        sequence, at = _number(payload, at)
+        # A time in microseconds since 1970 takes eight bytes from 1987 to 3111.
+        packed = int.from_bytes(payload[at : at + 8], "little")
+        if packed & _MORES == _MORES_OF_EIGHT and payload[at + 7]:
+            packed = packed & 0x007F_007F_007F_007F | (packed & 0x7F00_7F00_7F00_7F00) >> 1
+            packed = packed & 0x0000_3FFF_0000_3FFF | (packed & 0x3FFF_0000_3FFF_0000) >> 2
+            packed = packed & 0x0FFF_FFFF | packed >> 4 & 0x00FF_FFFF_F000_0000
+            time_us, at = packed >> 1 ^ -(packed & 1), at + 8
+        else:
+            time_us, at = _number(payload, at)
         count = payload[at] >> 1
-    except IndexError:
+    except (IndexError, _UncommonError):
         return None
     end = len(payload) - 8 * count - 1
     if end < at:
@@ -94,8 +96,24 @@ def read_telemetry(payload: bytes) -> Reading | None:  # noqa: PLR0911 - out at 
     values = array("d", payload[end:-1])
     if sys.byteorder == "big":
         values.byteswap()
-    boot, sequence, time_us = numbers
     return device_id, boot, sequence, time_us, codes, values
+
+
+def _number(data: bytes, at: int) -> tuple[int, int]:
+    """Read a zigzag varint; return it and where the next begins. Raises IndexError, _UncommonError."""
+    byte = data[at]
+    at += 1
+    if byte < _MORE:
+        return byte >> 1 ^ -(byte & 1), at
+    number, shift = byte & 0x7F, 7
+    while byte >= _MORE:
+        byte = data[at]
+        at += 1
+        number |= (byte & 0x7F) << shift
+        shift += 7
+    if not byte or shift > 7 * _MAX_NUMBER_BYTES:
+        raise _UncommonError  # spelled with more bytes than it takes, or maybe out of range
+    return number >> 1 ^ -(number & 1), at
 
 
 def _name(raw: bytes) -> str | None:

@@ -172,3 +172,10 @@ def test_an_envelope_of_two_signatures_is_read_by_the_codec() -> None:
     data = CODEC.encode("signed_envelope", {"payload": b"p", "signatures": [one, one]})
     assert read_envelope(data) is None
     assert len(decode_envelope(data).signatures) == 2
+
+
+@given(st.integers(-(2**63), 2**63 - 1))
+def test_times_of_any_length_are_read_as_the_codec_reads_them(time_us: int) -> None:
+    record = {"device_id": "did:x", "boot": 1, "sequence": 1, "time": time_us, "codes": [7], "values": [1.0]}
+    is_read = is_telemetry_read_alike(CODEC.encode("telemetry", record))
+    assert is_read or abs(time_us) >= 2**61
