@@ -47,7 +47,7 @@ $(RIVER)/.ready: tests/eval/requirements.txt | $(READY)
 
 ifneq ($(filter native native-test,$(MAKECMDGOALS)),)
 ifeq ($(shell command -v cargo),)
-$(error attestream: the crate needs cargo on the PATH (https://rustup.rs); without the crate everything works)
+$(error attestream: the crate needs cargo on the PATH; without the crate everything works)
 endif
 endif
 
