@@ -90,7 +90,8 @@ def place_of(state: TelemetryState, config: DetectConfig, codes: Sequence[int]) 
     """Return where a device that sends these codes next may live; None where it may not."""
     signals = state.signals
     if (
-        state.episodes
+        state.alone < BLOCK
+        or state.episodes
         or not state.begun
         or state.prints.missing
         or any(each.unit or len(each.samples) > ROOM for each in signals.values())
@@ -170,7 +171,7 @@ class Rows:
         (data,) = self.dump([state.row])
         state.leave()
         read_state(state, data)
-        state.events = events
+        state.events, state.alone = events, 0
 
     def release(self, row: int) -> None:
         """Give a row to the next device that needs one."""

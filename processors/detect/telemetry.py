@@ -124,6 +124,7 @@ class TelemetryDetectors:
                 ended.clear()
             if state.bound_to is not config:
                 _bind(config, verified, state, found)
+            state.alone += 1
             _take(config, verified, state, found)
             if found:
                 findings += [(number, each) for each in found]

@@ -112,7 +112,7 @@ class TelemetryState:
     """One device: its signals, relations between them, its clock, what it sent before, and open episodes."""
 
     __slots__ = (
-        "begun", "bound_to", "course", "episodes", "events", "first_offset", "last_offset", "layout",
+        "alone", "begun", "bound_to", "course", "episodes", "events", "first_offset", "last_offset", "layout",
         "prints", "relations", "row", "rows", "signals",
     )  # fmt: skip
 
@@ -120,6 +120,8 @@ class TelemetryState:
         self.rows: Rows | None = None
         """Where the state is while it lives in a row, and then nothing below is true; not kept."""
         self.row = 0
+        self.alone = BLOCK
+        """Events since it left a row. To move costs as much as ten of them: who left stays away for a block."""
         self.reset()
 
     def reset(self) -> None:

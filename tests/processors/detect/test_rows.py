@@ -221,7 +221,29 @@ def test_healthy_events_are_judged_by_columns(monkeypatch: pytest.MonkeyPatch) -
     found, _, _ = judged(batches)
     assert found == []
     # Until a device has one whole block and what comes with it, it is judged alone; then hardly ever.
-    assert sum(left[20:]) < 0.05 * DEVICES * (58 - 20)
+    assert sum(left[28:]) < 0.02 * DEVICES * (58 - 28)
+
+
+def test_who_shows_something_in_every_batch_does_not_move_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    moves: list[TelemetryState] = []
+    move_in = Rows.move_in
+
+    def counting(self: Rows, state: TelemetryState) -> None:
+        moves.append(state)
+        move_in(self, state)
+
+    monkeypatch.setattr(Rows, "move_in", counting)
+    rng = random.Random(5)
+    devices = [Device(number, rng) for number in range(DEVICES)]
+    batches = []
+    for number in range(56):
+        batch = [device.report(number * DEVICES + at) for at, device in enumerate(devices)]
+        if number > 24 and number % 2:
+            for each in batch:
+                each.event.body["codes"][:2] = reversed(each.event.body["codes"][:2])
+        batches.append(batch)
+    judged(batches)
+    assert DEVICES < len(moves) <= 5 * DEVICES
 
 
 def test_a_state_in_a_row_is_written_as_one_in_objects_and_moves_out_as_it_moved_in() -> None:
