@@ -121,7 +121,7 @@ class TelemetryState:
         """Where the state is while it lives in a row, and then nothing below is true; not kept."""
         self.row = 0
         self.alone = BLOCK
-        """Events since it left a row. To move costs as much as ten of them: who left stays away for a block."""
+        """Events since it left a row. To move costs as much as ten: who left stays away for a block."""
         self.reset()
 
     def reset(self) -> None:
