@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from blake3 import blake3
@@ -402,6 +403,32 @@ def test_a_verdict_stands_for_the_registry_at_its_offset() -> None:
     assert [v.registry_offset for v in seen] == [0, 1, 2, 3]
     for offset, verdict in enumerate(seen):
         assert telemetry_judge().process([record], topic.upto(offset)) == [verdict]
+
+
+REWRITES = (
+    lambda topic: topic.write(DID, "REVOKE", revoked="k1"),
+    lambda topic: topic.write(DID, "ROTATE", key=new_key("k2", "device again")),
+    lambda topic: topic.write(DID, "DECOMMISSION"),
+    lambda topic: topic.enroll("stranger"),
+)
+
+
+@given(st.lists(st.one_of(st.integers(0, len(POOL) - 1), st.sampled_from(REWRITES), st.none()), max_size=30))
+@settings(max_examples=100, deadline=None)
+def test_who_was_seen_before_is_judged_as_for_the_first_time(course: list[Any]) -> None:
+    topic, subject = make_registry(), telemetry_judge()
+    for offset, step in enumerate(course):
+        if step is None:
+            topic = make_registry()  # another registry: of the same offset, with other subjects
+        elif callable(step):
+            step(topic)
+        else:
+            key, value = POOL[step]
+            for partition in (None, 0):
+                record = record_of(key, value, offset, partition)
+                assert subject.process([record], topic.table) == telemetry_judge().process(
+                    [record], topic.table
+                )
 
 
 # ---- anything at all -------------------------------------------------------------------------------------
