@@ -7,6 +7,7 @@ and only while they send one list of codes: whatever else happens is for the obj
 """
 
 import math
+import struct
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -18,8 +19,8 @@ from processors.detect.config import DetectConfig
 from processors.detect.limits import SignalLimits, gate
 from processors.detect.relations import RELATED, RelationLimits
 from processors.detect.replayed import KEPT, ROWS
-from processors.detect.statebytes import WORD, read_state, write_state
-from processors.detect.telemetry_state import MAX_RUN, TelemetryState
+from processors.detect.statebytes import HEAD, WORD, Head, of_signals, read_state, write_state
+from processors.detect.telemetry_state import MAX_RUN, MAX_SIGNS, NO_SIGNS, TelemetryState
 from schemas.events import MAX_READINGS
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -88,21 +89,49 @@ class Place(NamedTuple):
 
 def place_of(state: TelemetryState, config: DetectConfig, codes: Sequence[int]) -> Place | None:
     """Return where a device that sends these codes next may live; None where it may not."""
+    if state.alone < BLOCK:
+        return None
+    if state.packed is not None:
+        return _place_of_packed(state.packed, config, codes)
     signals = state.signals
     if (
-        state.alone < BLOCK
-        or state.episodes
+        state.episodes
         or not state.begun
         or state.prints.missing
         or any(each.unit or len(each.samples) > ROOM for each in signals.values())
-        or len(set(codes)) < len(codes)
-        or len(codes) > MAX_READINGS
-        or not signals
-        or signals.keys() != set(codes) & config.signals.keys()
-        or not state.relations.keys() <= {each.codes[0] for each in config.relations}
     ):
         return None
-    return Place(tuple(codes), tuple(signals), tuple(sorted(state.relations)))
+    return _place(tuple(signals), tuple(sorted(state.relations)), config, codes)
+
+
+def _place_of_packed(data: bytes, config: DetectConfig, codes: Sequence[int]) -> Place | None:
+    head = Head(*HEAD.unpack_from(data)[:9])
+    if head.episodes or not head.begun or head.rows < ROWS or head.most > ROOM:
+        return None
+    n, at = head.signals, head.codes_at
+    if max(data[head.counts_at : head.counts_at + n], default=0) != head.most:
+        return None
+    signs = struct.unpack_from(f"<{n}Q", data, HEAD.size + of_signals(n)[0].size + n * WORD)
+    if any(data[at + 4 * n : at + 5 * n]) or not all(NO_SIGNS <= each < MAX_SIGNS for each in signs):
+        return None
+    signals = struct.unpack_from(f"<{n}i", data, at)
+    at = head.related_at + head.relations * RELATED * WORD
+    return _place(signals, struct.unpack_from(f"<{head.relations}i", data, at), config, codes)
+
+
+def _place(
+    signals: tuple[int, ...], relations: tuple[int, ...], config: DetectConfig, codes: Sequence[int]
+) -> Place | None:
+    if (
+        len(set(codes)) < len(codes)
+        or len(codes) > MAX_READINGS
+        or not signals
+        or len(set(signals)) < len(signals)
+        or set(signals) != set(codes) & config.signals.keys()
+        or list(relations) != sorted({*relations} & {each.codes[0] for each in config.relations})
+    ):
+        return None
+    return Place(tuple(codes), signals, relations)
 
 
 class Related(NamedTuple):
@@ -146,23 +175,24 @@ class Rows:
         """How many devices live here."""
         return len(self.hot) - len(self._free)
 
-    def move_in(self, state: TelemetryState) -> None:
-        """Take a state that `place_of` said belongs here."""
-        data = write_state(state)
-        if not self._free:
+    def move_in(self, states: Sequence[TelemetryState]) -> None:
+        """Take states that `place_of` said belong here."""
+        written = [write_state(each) if each.packed is None else each.packed for each in states]
+        while len(self._free) < len(states):
             self._grow()
-        state.rows, state.row = self, self._free.pop()
-        row, at = state.row, 0
-        for table in (self.hot, self.cold):
-            table[row] = np.frombuffer(data, table.dtype, 1, at)[0]
-            at += table.dtype.itemsize
-        kept, most = int(self.hot["kept"][row]), int(self.hot["most"][row])
-        self.kept[row] = self.samples[row] = 0
-        self.kept[row, :kept] = np.frombuffer(data, "<u4", kept, at)
-        signals = len(self.place.signals)
-        found = np.frombuffer(data, "<f8", most * signals, at + 4 * kept)
-        self.samples[row, :most] = found.reshape(most, signals)
-        state.reset()
+        which = np.array([self._free.pop() for _ in states], np.intp)
+        h, c = self.hot.dtype.itemsize, self.hot.dtype.itemsize + self.cold.dtype.itemsize
+        hot = np.frombuffer(b"".join([each[:h] for each in written]), self.hot.dtype)
+        scatter(self.hot, which, hot)
+        scatter(self.cold, which, np.frombuffer(b"".join([each[h:c] for each in written]), self.cold.dtype))
+        ends = (c + 4 * hot["kept"].astype(int)).tolist()
+        kept = [each[c:end].ljust(4 * KEPT, b"\0") for each, end in zip(written, ends, strict=True)]
+        self.kept[which] = np.frombuffer(b"".join(kept), "<u4").reshape(len(states), KEPT)
+        size = self.samples.itemsize * self.samples[0].size
+        samples = [each[end:].ljust(size, b"\0") for each, end in zip(written, ends, strict=True)]
+        self.samples[which] = np.frombuffer(b"".join(samples), "<f8").reshape(-1, *self.samples.shape[1:])
+        for state, row in zip(states, which.tolist(), strict=True):
+            state.enter(self, row)
 
     def move_out(self, state: TelemetryState) -> None:
         """Give a state its objects back."""
@@ -212,7 +242,7 @@ class Rows:
             larger = np.zeros((after, *table.shape[1:]), table.dtype)
             larger[:before] = table
             setattr(self, name, larger)
-        self._free = list(range(after - 1, before - 1, -1))
+        self._free += range(after - 1, before - 1, -1)
 
 
 class Limits:

@@ -12,6 +12,7 @@ import struct
 from array import array
 from functools import lru_cache
 from itertools import chain, zip_longest
+from typing import NamedTuple
 
 from processors.detect.blocks import BLOCK, TRACK
 from processors.detect.errors import StateError
@@ -51,6 +52,54 @@ def of_signals(signals: int) -> tuple[struct.Struct, struct.Struct]:
 def of_relations(relations: int) -> struct.Struct:
     """Return the part of so many relations."""
     return struct.Struct(f"<{relations * RELATED}d{relations}i{-4 * relations % WORD}x")
+
+
+class Head(NamedTuple):
+    """How many there are of each part of a state."""
+
+    version: int
+    events: int
+    begun: int
+    most: int
+    rows: int
+    kept: int
+    signals: int
+    relations: int
+    episodes: int
+
+    def check(self) -> None:
+        """Raise StateError for numbers that no state has."""
+        if self.events >= BLOCK:
+            message = f"telemetry state with {self.events} events in a block"
+            raise StateError(message)
+        if self.rows > ROWS or self.kept > KEPT:
+            message = f"telemetry state with {self.rows} rows and {self.kept} fingerprints"
+            raise StateError(message)
+        if self.most > MAX_BUFFERED:
+            message = f"telemetry state with {self.most} samples in a block"
+            raise StateError(message)
+
+    @property
+    def counts_at(self) -> int:
+        """Where the numbers of the signals' samples begin, a byte each."""
+        return HEAD.size + self.signals * (2 * WORD + 4)
+
+    @property
+    def codes_at(self) -> int:
+        """Where the codes of the signals begin; as many bytes of units follow."""
+        by_report, _ = of_signals(self.signals)
+        return HEAD.size + by_report.size + self.signals * (2 * WORD + TRACK.size)
+
+    @property
+    def related_at(self) -> int:
+        """Where the part of the relations begins."""
+        return HEAD.size + sum(part.size for part in of_signals(self.signals))
+
+    @property
+    def size(self) -> int:
+        """The bytes of the whole state."""
+        parts = self.related_at + of_relations(self.relations).size + self.kept * CRC
+        return parts + self.most * self.signals * WORD + self.episodes * _EPISODE.size
 
 
 def write_state(state: TelemetryState) -> bytes:
@@ -98,6 +147,32 @@ def write_state(state: TelemetryState) -> bytes:
     return b"".join(parts)
 
 
+def load_state(data: bytes) -> TelemetryState:
+    """Return a state that is read when it is needed; its bounds are checked now. Raises StateError."""
+    if not data or data[0] != VERSION:
+        state = TelemetryState()
+        read_state(state, data)
+        return state
+    if len(data) < HEAD.size:
+        message = f"telemetry state of {len(data)} bytes is cut short"
+        raise StateError(message)
+    head = Head(*HEAD.unpack_from(data)[:9])
+    head.check()
+    if len(data) != head.size:
+        after = len(data) - head.size
+        message = f"telemetry state of {len(data)} bytes " + (
+            f"has {after} bytes after its end" if after > 0 else "is cut short"
+        )
+        raise StateError(message)
+    return TelemetryState(data)
+
+
+def unpack(state: TelemetryState) -> None:
+    """Read a state that `load_state` left packed. Raises StateError."""
+    if state.packed is not None:
+        read_state(state, state.packed)
+
+
 def read_state(state: TelemetryState, data: bytes) -> None:
     """Make `state` what `write_state` wrote; no bytes are a device not seen before. Raises StateError."""
     state.reset()
@@ -114,7 +189,7 @@ def read_state(state: TelemetryState, data: bytes) -> None:
         message = f"telemetry state of {len(data)} bytes is cut short"
         raise StateError(message) from error
     if at != len(data):
-        message = f"telemetry state has {len(data) - at} bytes after its end"
+        message = f"telemetry state of {len(data)} bytes has {len(data) - at} bytes after its end"
         raise StateError(message)
 
 
@@ -127,15 +202,10 @@ def _read(state: TelemetryState, data: bytes) -> tuple[int, int]:
         course.below, prints.spacing, prints.since, course.blocks, course.off_rate, crcs,
     ) = HEAD.unpack_from(data)  # fmt: skip
     state.begun = bool(begun)
-    if state.events >= BLOCK:
-        message = f"telemetry state with {state.events} events in a block"
-        raise StateError(message)
-    if rows > ROWS or kept > KEPT:
-        message = f"telemetry state with {rows} rows and {kept} fingerprints"
-        raise StateError(message)
+    Head(*HEAD.unpack_from(data)[:9]).check()
     prints.rows = bytearray(crcs[: rows * CRC])
     at, counts = _read_signals(state, data, signals)
-    if most > MAX_BUFFERED or most != max(counts, default=0):
+    if most != max(counts, default=0):
         message = f"telemetry state with {most} samples in a block, {max(counts, default=0)} of a signal"
         raise StateError(message)
     part = of_relations(relations)

@@ -20,7 +20,7 @@ from processors.detect.findings import Scene, give_up, raise_or_update
 from processors.detect.overrides import ConfigOf
 from processors.detect.rules import CLOCK, DEVICE, REPLAY
 from processors.detect.samples import bind, look
-from processors.detect.statebytes import read_state, write_state
+from processors.detect.statebytes import load_state, unpack, write_state
 from processors.detect.telemetry_state import (
     LEAST_DEVICES,
     MAX_BUFFERED,
@@ -67,9 +67,7 @@ class TelemetryDetectors:
 
     def load(self, data: bytes) -> TelemetryState:
         """Read a state; `b""` is a new one. Raises StateError for bytes that `dump` never wrote."""
-        state = TelemetryState()
-        read_state(state, data)
-        return state
+        return load_state(data)
 
     def dump(self, state: TelemetryState) -> bytes:
         """Write a state so that `load` gives exactly it."""
@@ -84,7 +82,10 @@ class TelemetryDetectors:
                 by_table.setdefault(state.rows, []).append(state)
         for rows, those in by_table.items():
             written.update(zip(those, rows.dump([state.row for state in those]), strict=True))
-        return [write_state(state) if state.rows is None else written[state] for state in states]
+        for state in states:
+            if state.rows is None:
+                written[state] = write_state(state) if state.packed is None else state.packed
+        return [written[state] for state in states]
 
     def process(
         self, events: Sequence[VerifiedEvent], state_of: Callable[[str], TelemetryState]
@@ -119,6 +120,8 @@ class TelemetryDetectors:
         found: list[Finding] = []
         for number in numbers:
             config, verified, state = configs[number], events[number], states[number]
+            if state.packed is not None:
+                unpack(state)
             if state.events == BLOCK:
                 findings += end_blocks(ended, noise)
                 ended.clear()

@@ -113,19 +113,23 @@ class TelemetryState:
 
     __slots__ = (
         "alone", "begun", "bound_to", "course", "episodes", "events", "first_offset", "last_offset", "layout",
-        "prints", "relations", "row", "rows", "signals",
+        "packed", "prints", "relations", "row", "rows", "signals",
     )  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, packed: bytes | None = None) -> None:
+        self.packed = packed
+        """The state as bytes until it is needed otherwise, and then it has nothing of what follows."""
         self.rows: Rows | None = None
-        """Where the state is while it lives in a row, and then nothing below is true; not kept."""
+        """Where the state is while it lives in a row, and then it has nothing of what follows either."""
         self.row = 0
         self.alone = BLOCK
         """Events since it left a row. To move costs as much as ten: who left stays away for a block."""
-        self.reset()
+        if packed is None:
+            self.reset()
 
     def reset(self) -> None:
-        """Be the state of a device not seen before, or have none of it while it lives in a row."""
+        """Be the state of a device not seen before."""
+        self.packed = None
         self.signals: dict[int, SignalState] = {}
         self.relations: dict[int, RelationTrack] = {}
         self.episodes: dict[tuple[int, int], Episode] = {}
@@ -139,6 +143,13 @@ class TelemetryState:
         self.layout: Layout | None = None
         """Of the last event; not kept."""
         self.last_offset = 0
+
+    def enter(self, rows: "Rows", row: int) -> None:
+        """Live in a row from now on."""
+        if self.packed is None:
+            # Six hundred bytes that the row holds already.
+            del self.signals, self.relations, self.episodes, self.course, self.prints, self.layout
+        self.packed, self.rows, self.row = None, rows, row
 
     def leave(self) -> None:
         """Leave the row."""

@@ -114,8 +114,7 @@ class Tables:
                 number = example[key]
                 rows = self._new(configs[number], key[1], events[number].event.body["codes"])
             if rows is not None:
-                for state in those:
-                    rows.move_in(state)
+                rows.move_in(those)
 
     def _new(self, config: DetectConfig, place: Place, codes: Sequence[int]) -> Rows | None:
         if len(self._tables) >= MAX_TABLES:

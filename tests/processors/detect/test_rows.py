@@ -228,9 +228,9 @@ def test_who_shows_something_in_every_batch_does_not_move_each_time(monkeypatch:
     moves: list[TelemetryState] = []
     move_in = Rows.move_in
 
-    def counting(self: Rows, state: TelemetryState) -> None:
-        moves.append(state)
-        move_in(self, state)
+    def counting(self: Rows, states: Sequence[TelemetryState]) -> None:
+        moves.extend(states)
+        move_in(self, states)
 
     monkeypatch.setattr(Rows, "move_in", counting)
     rng = random.Random(5)

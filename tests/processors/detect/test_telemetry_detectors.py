@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from loadtests.vitals import rows
 from processors.detect import DetectConfig, DetectError, TelemetryDetectors, TelemetryState
 from processors.detect.rules import RULES
-from processors.detect.telemetry_state import MAX_BUFFERED
+from processors.detect.statebytes import unpack
+from processors.detect.telemetry_state import LEAST_DEVICES, MAX_BUFFERED
 from processors.model import RawRecord, VerifiedEvent
 from schemas.envelope import PayloadKind
 from schemas.events import Event
@@ -274,7 +275,21 @@ def test_counters_saturate() -> None:
     state.signals[HR].run = 2**31 - 1
     state = DETECTORS.load(DETECTORS.dump(state))
     DETECTORS.process([event(i, [(HR, 71.3)]) for i in range(3)], always(state))
-    assert DETECTORS.load(DETECTORS.dump(state)).signals[HR].run == 2**31 - 1
+    state = DETECTORS.load(DETECTORS.dump(state))
+    unpack(state)
+    assert state.signals[HR].run == 2**31 - 1
+
+
+def warm_state() -> bytes:
+    """The bytes of a device after a hundred healthy reports."""
+    state = DETECTORS.new()
+    reports = [[(HR, 70.0 + at % 7), (SPO2, 96.0 + at % 3 / 10), (ABP, 120.0 + at % 9)] for at in range(100)]
+    DETECTORS.process([event(at, each) for at, each in enumerate(reports)], always(state))
+    return DETECTORS.dump(state)
+
+
+ROW = [(code, 70.0) for code in (HR, SPO2, ABP)]
+WARM = warm_state()
 
 
 @settings(max_examples=200)
@@ -285,6 +300,21 @@ def test_foreign_state_bytes_are_refused_or_read_whole(data: bytes) -> None:
     except DetectError:
         return
     assert len(DETECTORS.dump(state)) <= len(data)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 2**16), st.integers(0, 255)), max_size=6))
+def test_a_changed_state_ends_in_a_state_error_or_is_taken(harm: list[tuple[int, int]]) -> None:
+    written = bytearray(WARM)
+    for at, byte in harm:
+        written[at % len(written)] = byte
+    try:
+        loaded = [DETECTORS.load(bytes(written)), *(DETECTORS.load(WARM) for _ in range(LEAST_DEVICES))]
+        states = {f"did:key:{at}": state for at, state in enumerate(loaded)}
+        DETECTORS.process([event(900, ROW, device) for device in states] * 12, states.__getitem__)
+        DETECTORS.dump_all(loaded)
+    except DetectError:
+        return
 
 
 def test_a_cut_state_and_another_version_are_named() -> None:
