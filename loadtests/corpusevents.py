@@ -1,0 +1,157 @@
+"""The events of a corpus, any chunk by itself: what is drawn by chance follows from the plan alone."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from nacl.bindings import crypto_sign, crypto_sign_seed_keypair
+
+from loadtests.corpus import FORGED, KINDS
+from loadtests.corpusplan import WARD_DEVICES, WARD_NURSES, Plan, nurses_of
+from loadtests.fleet import KEY_ID, Monitor, device_identity
+from loadtests.vitals import Row
+from loadtests.vitals import rows as vital_rows
+from schemas.ed25519 import SIGNATURE_BYTES
+from schemas.envelope import PayloadKind, Signature, SignedEnvelope, pae, pae_prefix
+from schemas.events import encode_event
+from schemas.mdc import BY_NAME
+from schemas.signing import SigningIdentity
+
+RECORDS_AN_ATTACK = 4
+"""So many forgeries, at least, are about one device before the next one's turn."""
+PRIVATE_CODE = 0xF000
+"""MDC term codes from here on are a vendor's own (IEEE 11073-10101): readings that nobody knows fill up."""
+OWN_NOISE = 0.8
+"""Standard deviation of what each monitor adds to a signal: two that replay one record are not to be found as
+two with one source of noise."""
+_CEILINGS = {BY_NAME["spo2"].code: 100.0}
+
+Record = tuple[int, int, bytes]
+"""Kind with FORGED, device, signed envelope."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """Arrays over all records."""
+
+    kinds: npt.NDArray[np.uint8]
+    forged: npt.NDArray[np.bool_]
+    devices: npt.NDArray[np.int64]
+    """For a forgery the device that it claims to be."""
+    sequences: npt.NDArray[np.int64]
+
+
+class _Unsigned(SigningIdentity):
+    """An identity that leaves the signature to somebody else: what it seals is the payload alone."""
+
+    __slots__ = ()
+
+    def seal_event(self, kind: PayloadKind, audience: str, record: Mapping[str, Any]) -> bytes:  # noqa: ARG002
+        """Encode an event."""
+        return encode_event(kind, record)
+
+
+@lru_cache(maxsize=1)
+def draw(plan: Plan) -> Drawn:
+    """Draw who sends what when."""
+    chance = np.random.default_rng(plan.seed)
+    total = plan.records
+    kinds = chance.choice(len(KINDS), total, p=plan.shares).astype(np.uint8)
+    forged = np.zeros(total, bool)
+    forged[chance.permutation(total)[: round(plan.forged_share * total)]] = True
+    order = chance.permutation(plan.devices)
+    # Another order: those who are attacked one after another are not of one ward.
+    victims = chance.permutation(plan.devices)
+    attacks = max(1, min(plan.devices, int(forged.sum()) // RECORDS_AN_ATTACK))
+    devices = order[(np.cumsum(~forged) - 1) % plan.devices]
+    devices = np.where(forged, victims[np.arange(total) * attacks // total], devices).astype(np.int64)
+    return Drawn(kinds, forged, devices, _sequences(devices * len(KINDS) + kinds.astype(np.int64), forged))
+
+
+def _sequences(counters: npt.NDArray[np.int64], forged: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """Number each counter's own records from 1; a forgery claims the number that is next."""
+    by_counter = np.argsort(counters, kind="stable")
+    own = (~forged)[by_counter].astype(np.int64)
+    so_far = np.cumsum(own)
+    first = np.concatenate(([True], np.diff(counters[by_counter]) != 0))
+    before = np.maximum.accumulate(np.where(first, so_far - own, 0))
+    sequences = np.empty(len(counters), np.int64)
+    sequences[by_counter] = so_far - before + (1 - own)
+    return sequences
+
+
+@lru_cache(maxsize=200_000)
+def identity_of(plan: Plan, number: int) -> SigningIdentity:
+    """Return the identity of a device; nurses come behind the devices, and behind them the forger."""
+    made = device_identity(plan.seed, number)
+    return _Unsigned(made.did, KEY_ID, made.seed)
+
+
+@lru_cache(maxsize=200_000)
+def _signing_key(seed: bytes) -> bytes:
+    return bytes(crypto_sign_seed_keypair(seed)[1])
+
+
+def chunk_of(plan: Plan, start: int, count: int) -> list[Record]:
+    """Make and sign the records from `start` on."""
+    drawn, chance = draw(plan), np.random.default_rng([plan.seed, start])
+    prefixes = [pae_prefix(kind, plan.log_name) for kind in KINDS]
+    forger = identity_of(plan, plan.devices + nurses_of(plan.devices))
+    part = slice(start, start + count)
+    made: list[Record] = []
+    columns = (drawn.kinds[part], drawn.devices[part], drawn.sequences[part], drawn.forged[part])
+    for number, (kind, device, sequence, forged) in enumerate(
+        zip(*(each.tolist() for each in columns), strict=True), start
+    ):
+        time_us = plan.first_us + round(number / plan.event_rate * 1e6)
+        payload = _payload(plan, device, KINDS[kind], sequence, time_us, chance)
+        signer = forger if forged else identity_of(plan, device)
+        message = pae(prefixes[kind], payload)
+        # Libsodium's, with the key at hand: twice as fast as those that work it out each time.
+        signature = crypto_sign(message, _signing_key(signer.seed))[:SIGNATURE_BYTES]
+        made.append((kind | (FORGED if forged else 0), device, _envelope(payload, signature)))
+    return made
+
+
+def envelope_bytes(plan: Plan, readings: int) -> int:
+    """How long an event with so many readings is."""
+    monitor = Monitor(identity_of(plan, 0), plan.log_name)
+    row = _own(vital_rows()[0], np.random.default_rng(0), readings)
+    return len(_envelope(monitor.telemetry(plan.first_us, row).value, bytes(SIGNATURE_BYTES)))
+
+
+def _payload(  # noqa: PLR0917 - the columns of a record
+    plan: Plan, device: int, kind: PayloadKind, sequence: int, time_us: int, chance: np.random.Generator
+) -> bytes:
+    place = device * len(vital_rows()) // plan.devices
+    if kind is PayloadKind.TELEMETRY:
+        place += sequence - 1
+    monitor = Monitor(identity_of(plan, device), plan.log_name, place=place)
+    monitor.skip(kind, sequence - 1)
+    if kind is PayloadKind.ACCESS:
+        nurse = device // WARD_DEVICES * WARD_NURSES + sequence % WARD_NURSES
+        subject = identity_of(plan, plan.devices + nurse).did
+        return monitor.access(time_us, subject=subject, outcome="GRANTED").value
+    if kind is PayloadKind.LIFECYCLE:
+        return monitor.lifecycle(time_us, "BOOT" if sequence == 1 else "CALIBRATION").value
+    return monitor.telemetry(time_us, _own(monitor.peek(), chance, plan.readings)).value
+
+
+def _own(row: Row, chance: np.random.Generator, readings: int) -> Row:
+    """Give a row the monitor's own noise, and further readings up to the least number."""
+    noise = chance.standard_normal(max(len(row.codes), readings)).tolist()
+    values = [
+        # A zero is a sensor that is off, and stays one.
+        max(0.1, min(_CEILINGS.get(code, 1e9), round(value + OWN_NOISE * own, 1))) if value else value
+        for code, value, own in zip(row.codes, row.values, noise, strict=False)
+    ]
+    more = range(len(row.codes), readings)
+    codes = (*row.codes, *(PRIVATE_CODE + each for each in more))
+    return Row(codes, (*values, *(round(50 + noise[each], 1) for each in more)))
+
+
+def _envelope(payload: bytes, signature: bytes) -> bytes:
+    return SignedEnvelope(payload, (Signature(KEY_ID, signature),)).encode()
