@@ -18,16 +18,21 @@ ACCEPT, CHECKPOINT, ANCHOR, REJECT, ALERT = "accepted", "checkpoint", "anchored"
 
 @dataclass(frozen=True, slots=True)
 class Leg:
-    """One leg: what it leads to, its latencies, and how many records did not come so far while it was
-    watched.
-    """
+    """One leg: what it leads to, when records came so far and after how long, both in ns and parallel."""
 
     name: str
     title: str
-    latencies: Latencies
+    came_ns: Times
+    took_ns: Times
     missing: int = 0
+    """Records that did not come so far while it was watched."""
     why_not: str = ""
     """Why it was not measured; empty where it was."""
+
+    @property
+    def latencies(self) -> Latencies:
+        """The latencies, sorted."""
+        return Latencies.of_ns(self.took_ns)
 
     def to_json(self) -> dict[str, Any]:
         """Figures in ms."""
@@ -71,14 +76,11 @@ def legs_of(run: Run) -> dict[str, Leg]:
     accepted = run.verdicts.kinds == ACCEPTED
     rejected = run.verdicts.kinds == REJECTED
     sent = run.sent.acknowledged_ns != UNSET
-    delay = run.sent.sent_ns - intended
+    there = sent & counted
+    sent_ns, acknowledged_ns = run.sent.sent_ns[there], run.sent.acknowledged_ns[there]
     return {
-        DELAYED: Leg(DELAYED, "intended → sent", Latencies.of_ns(delay[sent & counted])),
-        PUBLISHED: Leg(
-            PUBLISHED,
-            "sent → acknowledged",
-            Latencies.of_ns((run.sent.acknowledged_ns - run.sent.sent_ns)[sent & counted]),
-        ),
+        DELAYED: Leg(DELAYED, "intended → sent", sent_ns, sent_ns - intended[there]),
+        PUBLISHED: Leg(PUBLISHED, "sent → acknowledged", acknowledged_ns, acknowledged_ns - sent_ns),
         ACCEPT: leg(ACCEPT, "raw → accepted", accepted, seen.visible, run.events),
         REJECT: leg(REJECT, "raw → rejected", rejected, seen.visible, run.rejected),
         CHECKPOINT: leg(CHECKPOINT, "raw → signed checkpoint", accepted, seen.in_checkpoint, run.events),
@@ -95,7 +97,7 @@ def _leg(  # noqa: PLR0917 - the parts of a leg
 ) -> Leg:
     came = wanted & (at != NEVER)
     missing = 0 if why_not else int(wanted.sum() - came.sum())
-    return Leg(name, title, Latencies.of_ns(at[came] - intended[came]), missing, why_not)
+    return Leg(name, title, at[came], at[came] - intended[came], missing, why_not)
 
 
 def _alerts(run: Run, intended: Times, attacks: npt.NDArray[np.bool_]) -> Leg:

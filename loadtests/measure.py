@@ -73,6 +73,8 @@ class Load:
     drain_s: float = 60.0
     anchored: bool = True
     """Wait until all is anchored."""
+    most_lag: int = 2**62
+    """Send no more once so many raw records wait: the rate is not sustained, and more would only wait too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,8 @@ class Measured:
     processes: Mapping[str, Series]
     marks: tuple[Mark, Mark]
     drained: bool
+    given_up: bool = False
+    """Stopped early, for what waited."""
 
 
 class _Live:
@@ -195,6 +199,7 @@ def measure(
         processes=dict(watch.series),
         marks=marks,
         drained=drained,
+        given_up=len(sent) < count,
     )
 
 
@@ -239,12 +244,16 @@ def _while_sending(
     whole_s = count / load.rate if load.rate else 0.0
     steady_s = min(max(STEADY_AFTER_S, load.warmup / load.rate if load.rate else 0.0), whole_s / 3)
     before: Mark | None = None
+    is_stopped = False
     while not live.generator.get("done"):
         for child in children:
             child.check()
         elapsed_s = (time.monotonic_ns() - start_ns) / 1e9
         if before is None and elapsed_s >= steady_s:
             before = watch.mark()
+        if not is_stopped and live.observer.get("lag", 0) > load.most_lag:
+            children[1].tell("stop")
+            is_stopped = True
         on_progress(_progress(live, plan, "sending"))
         if children[1].ended and not live.generator.get("done"):
             time.sleep(POLL_S)  # its last line may be on its way

@@ -1,8 +1,7 @@
-"""The observer: looks at topics and published logs from outside while a load runs, and notes when it saw
-what.
+"""The observer: looks at topics and published logs while a load runs, and notes when it saw what.
 
 It costs little, so that it hardly takes part: instead of reading every event it asks for last stable offsets,
-a hundred times a second; what each record became is read afterwards (`ledger.py`). A process of its own: a
+fifty times a second; what each record became is read afterwards (`ledger.py`). A process of its own: a
 job as JSON on standard input, a JSON object a line on standard output, and the sightings in a file at the
 end, which comes with the end of its input.
 """
@@ -36,7 +35,7 @@ from schemas.errors import FormatError
 from schemas.note import parse_note
 from schemas.tile import ENTRIES, TILE_WIDTH, Tile, decode_bundle
 
-LOOK_S = 0.01
+LOOK_S = 0.02
 """How often last stable offsets and published checkpoints are looked at: how fine latencies are known."""
 LAG_S = 0.5
 ANSWER_S = 10.0

@@ -7,6 +7,8 @@ line, and leaves times and places of all records in a file.
 
     {"ready": true}                                        the corpus is read and the producer connected
     {"sent": 1200, "acknowledged": 1100, "failed": 0, "late_ms": 0.3, "done": false}
+
+A line of input while it sends ends it early; the end of its input ends it without a result.
 """
 
 import gc
@@ -178,11 +180,15 @@ class Generator:
             self._job.first,
             start_ns,
             self._job.rate,
-            np.frombuffer(self._sent, np.int64),
-            np.frombuffer(self._acknowledged, np.int64),
-            np.frombuffer(self._offsets, np.int64),
-            np.frombuffer(self._partitions, np.int32),
+            np.frombuffer(self._sent, np.int64)[: self.count],
+            np.frombuffer(self._acknowledged, np.int64)[: self.count],
+            np.frombuffer(self._offsets, np.int64)[: self.count],
+            np.frombuffer(self._partitions, np.int32)[: self.count],
         )
+
+    def stop(self) -> None:
+        """Send no more; what was sent counts."""
+        self.count = min(self.count, self.sent)
 
     def _send_up_to(self, due: int) -> None:
         index, topics, produce = self._corpus.index, self._topics, self._producer.produce
@@ -244,8 +250,10 @@ def main() -> None:
                 "done": done,
             }
         )
-        if select.select([sys.stdin], [], [], 0)[0] and not sys.stdin.readline():
-            sys.exit(1)  # nobody is left to measure for
+        if select.select([sys.stdin], [], [], 0)[0]:
+            if not sys.stdin.readline():
+                sys.exit(1)  # nobody is left to measure for
+            generator.stop()
 
     sent = generator.run(int(line), tell)
     sent.save(Path(job.out))

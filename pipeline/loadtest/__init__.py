@@ -1,1 +1,1 @@
-"""The load tester's ties to a stack: what is measured, and what comes out as a page (the rest: loadtests/)."""
+"""The load tester's ties to a stack, and its page; what measures is in `loadtests`."""

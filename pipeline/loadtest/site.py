@@ -123,7 +123,7 @@ def closing_stack(stack: LocalStack, on_step: OnStep) -> Iterator[LocalStack]:
 
 
 def running(settings: Settings) -> Site:
-    """Take a stack that runs. Raises PlanError where its topics are not there or of other partition counts."""
+    """Take a stack that runs; raises PlanError where its topics are not as they should be."""
     problems = topics.check(admin(settings), settings)
     if problems:
         raise PlanError(f"{settings.bootstrap()} is no stack for this: {problems[0]}")

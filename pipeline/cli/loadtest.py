@@ -1,0 +1,224 @@
+"""`attestream loadtest corpus|run|compare|report`: how much a stack bears, and how fast it is while it does.
+"""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipeline.cli.options import BootstrapServers, CommandConfig, DataDir, settings_from
+
+if TYPE_CHECKING:
+    from pipeline.loadtest.run import CorpusOptions
+
+UNLIMITED = -1.0
+FAILED = 1
+
+Devices = Annotated[int, typer.Option(help="How many devices sign.", min=1)]
+BadShare = Annotated[float, typer.Option(help="Share of events whose signature is forged.", min=0.0)]
+AccessShare = Annotated[float, typer.Option(help="Share of log-ins among the events.", min=0.0, max=1.0)]
+LifecycleShare = Annotated[
+    float, typer.Option(help="Share of turns of life (boot, calibration).", min=0.0, max=1.0)
+]
+RecordSize = Annotated[
+    int | None,
+    typer.Option(help="Bytes of a telemetry event, grown by readings.  [default: that of 8 readings]", min=1),
+]
+EventRate = Annotated[
+    float, typer.Option(help="Events a second by the devices' own clocks, all together.", min=0.001)
+]
+Seed = Annotated[int | None, typer.Option(help="Make the same corpus again; the seed is in its folder.")]
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    loadtest = typer.Typer(help="Load tests: corpora, runs, baselines, reports.", no_args_is_help=True)
+    loadtest.callback()(_loadtest)
+    loadtest.command(name="corpus")(corpus)
+    loadtest.command(name="run")(run)
+    app.add_typer(loadtest, name="loadtest")
+
+
+def _loadtest() -> None:
+    """Size a deployment: send signed events at a rate, and account for each."""
+
+
+def corpus(  # noqa: PLR0917 - typer takes every option as a parameter
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the corpus.")],
+    devices: Devices = 1000,
+    num_records: Annotated[int, typer.Option(help="How many events.", min=1)] = 100_000,
+    bad_share: BadShare = 0.01,
+    access_share: AccessShare = 0.01,
+    lifecycle_share: LifecycleShare = 0.01,
+    record_size: RecordSize = None,
+    event_rate: EventRate = 20_000.0,
+    seed: Seed = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Sign events beforehand, so that signing takes no CPU time from what is measured.
+
+    It can be sent once to a fresh stack, within 30 days (max_behind_s): after that its events are too old.
+    """
+    from pipeline.loadtest.run import CorpusOptions, make_corpus
+    from pipeline.loadtest.show import LoadShow
+
+    options = CorpusOptions(
+        devices=devices,
+        records=num_records,
+        bad_share=bad_share,
+        event_rate=event_rate,
+        record_size=record_size,
+        access_share=access_share,
+        lifecycle_share=lifecycle_share,
+        seed=seed,
+        log_name=settings_from(data_dir).log_name,
+    )
+    path = make_corpus(out, options, LoadShow())
+    print(f"{path}: {path.stat().st_size / 1e6:,.0f} MB")
+
+
+def run(  # noqa: PLR0917 - typer takes every option as a parameter
+    out: Out = Path("loadtest"),
+    from_corpus: Annotated[
+        Path | None,
+        typer.Option("--corpus", help="Folder of a corpus.  [default: one is made now]", exists=True),
+    ] = None,
+    throughput: Annotated[
+        float, typer.Option(help="Records a second; -1: as fast as it goes. With --find-max: where to begin.")
+    ] = 1000.0,
+    num_records: Annotated[int | None, typer.Option(help="How many records to send.", min=1)] = None,
+    duration: Annotated[float | None, typer.Option(help="Seconds to send for.", min=0.1)] = None,
+    warmup_records: Annotated[int, typer.Option(help="Leave so many out of the latencies.", min=0)] = 0,
+    record_size: RecordSize = None,
+    devices: Devices = 1000,
+    bad_share: BadShare = 0.01,
+    access_share: AccessShare = 0.01,
+    lifecycle_share: LifecycleShare = 0.01,
+    seed: Seed = None,
+    producer_props: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="A setting of the producer; repeatable.")
+    ] = None,
+    partitions: Annotated[
+        int | None, typer.Option(help="Of the topics keyed by device.  [default: 8]", min=1)
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Workers of ingest.", min=1)] = 1,
+    monitor: Annotated[bool, typer.Option("--monitor", help="Run the monitor as well.")] = False,
+    find_max: Annotated[
+        bool, typer.Option("--find-max", help="Search for the highest rate that is sustained.")
+    ] = False,
+    objective_ms: Annotated[
+        float, typer.Option(help="With --find-max: bound of the 99th percentile, until accepted.", min=1.0)
+    ] = 1000.0,
+    trial_seconds: Annotated[float, typer.Option(help="With --find-max: of one rate.", min=1.0)] = 10.0,
+    confirm_seconds: Annotated[
+        float, typer.Option(help="With --find-max: the rate found is held so long.", min=1.0)
+    ] = 60.0,
+    metrics_port: Annotated[
+        int | None, typer.Option(help="Serve Prometheus metrics on 127.0.0.1 meanwhile.", min=0, max=65535)
+    ] = None,
+    bootstrap_servers: BootstrapServers = None,
+    command_config: CommandConfig = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Send signed events at a rate, and measure what becomes of them and when.
+
+    A stack of its own is started and taken down, unless one that runs is named with --bootstrap-servers or
+    --data-dir. Exit code 1 where a record was lost, judged twice or judged wrongly.
+    """
+    from pipeline.loadtest.run import DEFAULT_SECONDS, RunOptions
+    from pipeline.loadtest.run import run as measure
+    from pipeline.loadtest.show import LoadShow
+    from pipeline.settings import UsageError, parse_assignments
+
+    if throughput <= 0 and throughput != UNLIMITED:
+        raise UsageError(f"--throughput {throughput:g}: more than 0, or -1 for as fast as it goes")
+    rate = 0.0 if throughput == UNLIMITED else throughput
+    if find_max and not rate:
+        raise UsageError("--find-max begins at a rate: give --throughput")
+    settings = settings_from(data_dir, bootstrap_servers, command_config)
+    if partitions is not None:
+        settings = settings.model_copy(update={"partitions": partitions})
+    made: CorpusOptions = _made(
+        devices=devices,
+        records=_records(
+            rate, num_records, duration or DEFAULT_SECONDS, confirm_seconds if find_max else 0.0
+        ),
+        bad_share=bad_share,
+        event_rate=rate or 20_000.0,
+        record_size=record_size,
+        access_share=access_share,
+        lifecycle_share=lifecycle_share,
+        seed=seed,
+        log_name=settings.log_name,
+    )
+    show = LoadShow()
+    options = RunOptions(
+        rate=rate,
+        records=num_records,
+        seconds=duration,
+        warmup=warmup_records,
+        corpus=from_corpus,
+        made=made,
+        producer=parse_assignments(producer_props or []),
+        workers=workers,
+        with_monitor=monitor,
+        on_running=data_dir is not None or bootstrap_servers is not None,
+        find_max=find_max,
+        objective_ms=objective_ms,
+        trial_s=trial_seconds,
+        confirm_s=confirm_seconds,
+        metrics_port=metrics_port,
+        out=out,
+    )
+    document = measure(settings, options, show)
+    _tell(document, out)
+    if not document["attestream"]["ledger"]["ok"]:
+        raise typer.Exit(FAILED)
+
+
+def _made(**given: Any) -> "CorpusOptions":
+    from pipeline.loadtest.run import CorpusOptions
+
+    return CorpusOptions(**given)
+
+
+def _records(rate: float, records: int | None, seconds: float, confirm_s: float) -> int:
+    """How many records a corpus must have that is made for this run."""
+    if records:
+        return records
+    if confirm_s:
+        # As far as four times where it begins, and then the confirmation.
+        return round(rate * (100 + 4 * confirm_s))
+    return round(rate * seconds) if rate else 100_000
+
+
+def _tell(document: dict[str, Any], out: Path) -> None:
+    ours = document["attestream"]
+    print(ours["summary"])
+    for leg in ours["legs"].values():
+        if leg.get("not_measured"):
+            print(f"{leg['title']}: not measured, {leg['not_measured']}")
+        elif leg["count"]:
+            missing = f", {leg['missing']:,} did not come so far" if leg["missing"] else ""
+            print(
+                f"{leg['title']}: p50 {leg['50pct']:,.1f} ms, p95 {leg['95pct']:,.1f} ms, "
+                f"p99 {leg['99pct']:,.1f} ms, p99.9 {leg['999pct']:,.1f} ms, max {leg['max']:,.1f} ms "
+                f"({leg['count']:,}{missing})"
+            )
+    for name, stage in ours["stages"].items():
+        each = f", {stage['cpu_us']:,.1f} us CPU/{stage['of']}" if stage["cpu_us"] else ""
+        print(f"{name}: {stage['cores'] or 0:.2f} cores, {stage['rss_mib']:,.0f} MiB{each}")
+    if "find_max" in ours:
+        found = ours["find_max"]["rate"]
+        print(f"sustained: {found:,.0f} records/sec" if found else "no rate was sustained")
+    ledger = ours["ledger"]
+    print(
+        f"ledger: {ledger['sent']:,} sent, {ledger['accepted']:,} accepted, {ledger['rejected']:,} rejected "
+        f"({ledger['rejected_as_expected']:,} as expected), {ledger['lost']:,} lost, "
+        f"{ledger['duplicated']:,} duplicated"
+    )
+    if not ledger["ok"]:
+        print(f"THE LEDGER DOES NOT BALANCE: {json.dumps(ledger)}")
+    print(f"results in {out}")
