@@ -54,7 +54,7 @@ class Header:
     """Audience of every signature: the corpus fits this log only."""
     devices: int
     nurses: int
-    """Persons who log in; nurse n is of ward n // 2."""
+    """Persons who log in; nurse n is of ward n // 2, device n of ward n // 8."""
     records: int
     forged: int
     """Records among them whose signature is not the device's."""

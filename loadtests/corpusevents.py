@@ -63,8 +63,9 @@ def draw(plan: Plan) -> Drawn:
     forged = np.zeros(total, bool)
     forged[chance.permutation(total)[: round(plan.forged_share * total)]] = True
     order = chance.permutation(plan.devices)
-    # Another order: those who are attacked one after another are not of one ward.
-    victims = chance.permutation(plan.devices)
+    wards = chance.permutation(-(-plan.devices // WARD_DEVICES))
+    victims = (wards[:, np.newaxis] * WARD_DEVICES + np.arange(WARD_DEVICES)).ravel()
+    victims = victims[victims < plan.devices]
     attacks = max(1, min(plan.devices, int(forged.sum()) // RECORDS_AN_ATTACK))
     devices = order[(np.cumsum(~forged) - 1) % plan.devices]
     devices = np.where(forged, victims[np.arange(total) * attacks // total], devices).astype(np.int64)

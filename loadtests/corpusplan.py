@@ -6,7 +6,7 @@ from loadtests.corpus import KINDS, MAX_RECORDS, MAX_SUBJECTS
 from loadtests.errors import PlanError
 from schemas.events import MAX_READINGS
 
-WARD_DEVICES, WARD_NURSES = 24, 2
+WARD_DEVICES, WARD_NURSES = 8, 2
 READINGS = 8
 DEFAULT_SHARES = (0.98, 0.01, 0.01)
 

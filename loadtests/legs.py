@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from loadtests.corpusplan import WARD_DEVICES
 from loadtests.latency import Latencies
 from loadtests.ledger import ACCEPTED, REJECTED, Verdicts
 from loadtests.openloop import UNSET, Sent
@@ -101,15 +102,19 @@ def _leg(  # noqa: PLR0917 - the parts of a leg
 
 
 def _alerts(run: Run, intended: Times, attacks: npt.NDArray[np.bool_]) -> Leg:
-    """From the first forgery about each device to the alert that tells of it; later ones join that alert."""
+    """From the first forgery in each ward to the alert that tells of it.
+
+    Rejections of one ward are one group: what follows the first waits for the group's next message by design.
+    """
     wanted = np.zeros(len(intended), bool)
     numbers = np.flatnonzero(attacks)
-    wanted[numbers[np.unique(run.devices[numbers], return_index=True)[1]]] = True
-    title, why_not = "attack → alert", run.absent.get(ALERT, "")
+    wards = run.devices // WARD_DEVICES
+    wanted[numbers[np.unique(wards[numbers], return_index=True)[1]]] = True
+    title, why_not = "first attack on a ward → alert", run.absent.get(ALERT, "")
     if not why_not and run.warmup:
         # What the warm-up began is told already, and does not begin anew.
-        began = np.unique(run.devices[: run.warmup][run.forged[: run.warmup]])
-        wanted &= ~np.isin(run.devices, began)
+        began = np.unique(wards[: run.warmup][run.forged[: run.warmup]])
+        wanted &= ~np.isin(wards, began)
     at = np.full(len(intended), NEVER, np.int64)
     told = _told(run) if not why_not else {}
     for number in np.flatnonzero(wanted).tolist():

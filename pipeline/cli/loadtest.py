@@ -1,5 +1,4 @@
-"""`attestream loadtest corpus|run|compare|report`: how much a stack bears, and how fast it is while it does.
-"""
+"""`attestream loadtest corpus|run|compare|report`: what a stack bears, and how fast it is meanwhile."""
 
 import json
 from pathlib import Path
@@ -38,6 +37,7 @@ def register(app: typer.Typer) -> None:
     loadtest.callback()(_loadtest)
     loadtest.command(name="corpus")(corpus)
     loadtest.command(name="run")(run)
+    loadtest.command(name="report")(report)
     app.add_typer(loadtest, name="loadtest")
 
 
@@ -176,6 +176,20 @@ def run(  # noqa: PLR0917 - typer takes every option as a parameter
     _tell(document, out)
     if not document["attestream"]["ledger"]["ok"]:
         raise typer.Exit(FAILED)
+
+
+def report(
+    results: Annotated[list[Path], typer.Argument(help="Results: folders, or files of JSON.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where the page goes.")] = Path("loadtest.html"),
+    title: Annotated[str, typer.Option(help="Its title.")] = "Load tests of attestream",
+) -> None:
+    """Put results together to one HTML page that needs nothing else."""
+    from pipeline.loadtest.report import page
+    from pipeline.loadtest.resultmodel import read
+
+    found = [read(path) for path in results]
+    out.write_text(page(found, title), encoding="utf-8")
+    print(f"{out}: {len(found)} runs")
 
 
 def _made(**given: Any) -> "CorpusOptions":

@@ -23,7 +23,8 @@ from loadtests.findmax import Found, Trial
 from loadtests.legs import ACCEPT
 from loadtests.livemetrics import served
 from loadtests.measure import Load, Measured, measure
-from pipeline.loadtest import site
+from pipeline.loadtest import report, site
+from pipeline.loadtest.resultmodel import checked
 from pipeline.loadtest.show import LoadShow
 from pipeline.loadtest.site import Site
 from pipeline.settings import Settings
@@ -159,6 +160,8 @@ def run(settings: Settings, options: RunOptions, show: LoadShow) -> dict[str, An
                 "confirm_s": options.confirm_s,
             }
     results.save(options.out, measured, document)
+    page = report.page([checked(document, "this run")], "Load test of attestream")
+    (options.out / "report.html").write_text(page, encoding="utf-8")
     return document
 
 
@@ -230,8 +233,7 @@ class Runner:
 
 
 def judge(measured: Measured, objective_ms: float) -> Trial:
-    """Say whether a rate was sustained: sent on time, judged within the objective, nothing lost, none left.
-    """
+    """Say whether a rate was sustained: sent on time, judged within the objective, nothing lost."""
     load, sent = measured.load, measured.sent
     latencies = measured.legs[ACCEPT].latencies
     p99_ms = latencies.at(99)
