@@ -81,6 +81,15 @@ class Child:
         if self._process.poll() not in (None, 0):
             raise self._failed()
 
+    def join(self, seconds: float) -> None:
+        """Wait until it is over by itself. Raises ChildError."""
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired as error:
+            raise self._failed() from error
+        self._threads[0].join(END_S)
+        self.check()
+
     def end(self) -> None:
         """Close its input, which is how it hears that it is over, and wait. Raises ChildError."""
         assert self._process.stdin is not None  # noqa: S101 - it is a pipe
@@ -89,6 +98,7 @@ class Child:
             self._process.wait(END_S)
         except (OSError, subprocess.TimeoutExpired) as error:
             raise self._failed() from error
+        self._threads[0].join(END_S)
         self.check()
 
     def _failed(self) -> ChildError:
@@ -100,7 +110,11 @@ class Child:
     def _read_lines(self) -> None:
         assert self._process.stdout is not None  # noqa: S101 - it is a pipe
         for line in self._process.stdout:
-            found = json.loads(line)
+            try:
+                found = json.loads(line)
+            except ValueError:
+                self._errors.append(line)  # a library's word, perhaps its last
+                continue
             if not self.ready:
                 self.ready = found
                 self._first.set()

@@ -37,6 +37,7 @@ def register(app: typer.Typer) -> None:
     loadtest.callback()(_loadtest)
     loadtest.command(name="corpus")(corpus)
     loadtest.command(name="run")(run)
+    loadtest.command(name="compare")(compare)
     loadtest.command(name="report")(report)
     app.add_typer(loadtest, name="loadtest")
 
@@ -176,6 +177,51 @@ def run(  # noqa: PLR0917 - typer takes every option as a parameter
     _tell(document, out)
     if not document["attestream"]["ledger"]["ok"]:
         raise typer.Exit(FAILED)
+
+
+def compare(  # noqa: PLR0917 - typer takes every option as a parameter
+    out: Out = Path("loadtest"),
+    from_corpus: Annotated[
+        Path | None,
+        typer.Option("--corpus", help="Folder of a corpus.  [default: one is made now]", exists=True),
+    ] = None,
+    num_records: Annotated[int, typer.Option(help="How many records.", min=100)] = 100_000,
+    devices: Devices = 1000,
+    bad_share: BadShare = 0.0,
+    partitions: Annotated[
+        int | None, typer.Option(help="Of the topics keyed by device.  [default: 8]", min=1)
+    ] = None,
+    rounds: Annotated[int, typer.Option(help="Medians of so many, each on a fresh stack.", min=1)] = 1,
+) -> None:
+    """Work off the same records by ingest and by two baselines, one after another on one broker.
+
+    A plain confluent-kafka loop without any guarantee is the upper bound; a tuned Faust application that
+    verifies, refuses replays and forwards is what would be built otherwise.
+    """
+    from pipeline.loadtest.compare import compare as measure
+    from pipeline.loadtest.run import CorpusOptions, RunOptions, corpus_of
+    from pipeline.loadtest.show import LoadShow
+
+    settings = settings_from()
+    if partitions is not None:
+        settings = settings.model_copy(update={"partitions": partitions})
+    show = LoadShow()
+    made = CorpusOptions(
+        devices=devices, records=num_records, bad_share=bad_share, log_name=settings.log_name
+    )
+    with corpus_of(RunOptions(rate=0.0, corpus=from_corpus, made=made), show) as corpus:
+        found = measure(settings, corpus, show, rounds)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "compare.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    for name, each in found["contenders"].items():
+        print(
+            f"{name}: {each['rate']:,.0f} records/sec, {each['cpu_us']:,.1f} us CPU/envelope, "
+            f"{each['broker_cpu_us']:,.1f} us of the broker's, {each['rss_mib']:,.0f} MiB"
+        )
+    ratios = found["ratios"]
+    print(f"CPU time, Faust / attestream: {ratios['faust_cpu_ratio']}")
+    print(f"rate, attestream / plain loop: {ratios['plain_loop_share']}")
+    print(f"results in {out / 'compare.json'}")
 
 
 def report(
