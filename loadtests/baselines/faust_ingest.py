@@ -50,13 +50,13 @@ def make_app(job: Job, openings: Openings) -> Any:
         web_enabled=False,
         topic_disable_leader=True,
     )
-    app.sensors.remove(app.monitor)  # its statistics are read by nobody
     raw = app.topic(*topics_of(job), key_type=bytes, value_type=bytes, internal=False)
     out = app.topic(job.out, key_type=bytes, value_type=bytes, partitions=job.partitions)
     newest = app.Table("newest", default=int, partitions=job.partitions, key_type=str, value_type=int)
 
     @app.agent(raw, concurrency=1)
     async def ingest(stream: Any) -> None:
+        app.sensors.remove(app.monitor)  # its statistics are read by nobody
         telling = Telling()
         async for event in stream.events():
             message = event.message

@@ -5,8 +5,6 @@ drain      each contender works them off alone, as fast as it can, in one proces
 compare    rate, and CPU time for a record, over the part in which it is warm
 """
 
-import os
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,7 +27,9 @@ from pipeline.kafka import admin
 from pipeline.loadtest import site
 from pipeline.loadtest.show import LoadShow
 from pipeline.loadtest.site import Site
+from pipeline.local.leash import Leash
 from pipeline.local.plan import PYTHON
+from pipeline.local.process import ProcessId, spawn
 from pipeline.local.stack import settings_environment
 from pipeline.settings import Settings
 
@@ -144,19 +144,15 @@ def drain(stack: Site, corpus: Corpus, name: str, show: LoadShow) -> Drained:
 def ingest_worker(settings: Settings, slot: int = 0) -> Iterator[int]:
     """Run a worker of ingest; gives its process id."""
     argv = [*PYTHON, "pipeline.cli.main", "run", "ingest", "--slot", str(slot)]
-    environment = {**os.environ, **settings_environment(settings)}
+    leash = Leash()
     log = settings.data_dir / "run" / f"ingest-{slot}.compared.log"
-    with log.open("ab") as stderr:
-        process = subprocess.Popen(argv, env=environment, stdin=subprocess.DEVNULL, stderr=stderr)
+    process = spawn(argv, log, env=settings_environment(settings), leash=leash)
     try:
         yield process.pid
     finally:
-        process.terminate()
-        try:
-            process.wait(END_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        ProcessId.of(process.pid).end(END_S)
+        process.wait()
+        leash.release()
 
 
 def _committed(stack: Site) -> Callable[[], int]:
