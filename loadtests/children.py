@@ -1,6 +1,7 @@
 """Processes that measure: each takes a job on standard input and says on standard output how far it is."""
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -22,7 +23,14 @@ class ChildError(LoadTestError):
 class Child:
     """One such process, from `python -m MODULE` to its last line."""
 
-    def __init__(self, module: str, job: Mapping[str, Any], on_line: OnLine = lambda _line: None) -> None:
+    def __init__(
+        self,
+        module: str,
+        job: Mapping[str, Any],
+        on_line: OnLine = lambda _line: None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """`environment` is added to our own."""
         self._module, self._on_line = module, on_line
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", module],
@@ -30,6 +38,7 @@ class Child:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            env={**os.environ, **(environment or {})},
         )
         self._first = threading.Event()
         self._errors: list[str] = []

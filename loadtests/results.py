@@ -198,7 +198,7 @@ def save(folder: Path, measured: Measured, found: Mapping[str, Any]) -> list[Pat
     """Write `result.json` and a `.hgrm` file for each leg; return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     written = [folder / "result.json"]
-    written[0].write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    write_json(written[0], found)
     for name in _HGRM:
         leg = measured.legs[name]
         if len(leg.took_ns):
@@ -206,6 +206,11 @@ def save(folder: Path, measured: Measured, found: Mapping[str, Any]) -> list[Pat
             path.write_text(leg.latencies.hgrm(), encoding="ascii")
             written.append(path)
     return written
+
+
+def write_json(path: Path, document: Mapping[str, Any]) -> None:
+    """Write a document for people and programs."""
+    path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
 def load(path: Path) -> dict[str, Any]:
