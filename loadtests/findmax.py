@@ -34,17 +34,21 @@ class Found:
     """The outcome of a search: the confirmed trial, if there is one, and all trials in order."""
 
     confirmed: Trial | None = None
+    why_not: str = ""
+    """Why nothing was confirmed."""
     trials: list[Trial] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Members by name."""
         return {
             "rate": self.confirmed.rate if self.confirmed else None,
+            "why_not": self.why_not,
             "trials": [asdict(each) for each in self.trials],
         }
 
 
-Measure = Callable[[float, float], Trial]
+Measure = Callable[[float, float], Trial | None]
+"""(rate, seconds) -> what it led to; None where there is nothing left to send."""
 
 
 def find_max(  # noqa: PLR0917 - the bounds of a search
@@ -59,16 +63,19 @@ def find_max(  # noqa: PLR0917 - the bounds of a search
     """Search from `start` records a second; ends within `tolerance` of the limit, or after `most_trials`."""
     found = Found()
 
-    def tried(rate: float, seconds: float) -> Trial:
+    def tried(rate: float, seconds: float) -> Trial | None:
         trial = measure(round(rate), seconds)
-        found.trials.append(trial)
-        on_trial(trial)
+        if trial is not None:
+            found.trials.append(trial)
+            on_trial(trial)
         return trial
 
     good, bad = 0.0, 0.0
     rate = start
     while len(found.trials) < most_trials and not (good and bad and bad / good < 1 + tolerance):
         trial = tried(rate, trial_s)
+        if trial is None:
+            break
         if trial.sustained:
             good = max(good, trial.rate)
         else:
@@ -76,10 +83,14 @@ def find_max(  # noqa: PLR0917 - the bounds of a search
         rate = _next(good, bad)
         if rate < 1:
             break
+    found.why_not = "no rate held as long as was asked for" if good else "no rate was sustained"
     for _ in range(CONFIRMATIONS if good else 0):
         trial = tried(good, confirm_s)
+        if trial is None:
+            found.why_not = "too few records were left to hold a rate: give more"
+            break
         if trial.sustained:
-            found.confirmed = trial
+            found.confirmed, found.why_not = trial, ""
             break
         good *= STEP_BACK
     return found

@@ -296,7 +296,7 @@ def _records(rate: float, records: int | None, seconds: float, confirm_s: float)
         return records
     if confirm_s:
         # As far as four times where it begins, and then the confirmation.
-        return round(rate * (100 + 4 * confirm_s))
+        return round(rate * (200 + 4 * confirm_s))
     return round(rate * seconds) if rate else 100_000
 
 
@@ -317,8 +317,9 @@ def _tell(document: dict[str, Any], out: Path) -> None:
         each = f", {stage['cpu_us']:,.1f} us CPU/{stage['of']}" if stage["cpu_us"] else ""
         print(f"{name}: {stage['cores'] or 0:.2f} cores, {stage['rss_mib']:,.0f} MiB{each}")
     if "find_max" in ours:
-        found = ours["find_max"]["rate"]
-        print(f"sustained: {found:,.0f} records/sec" if found else "no rate was sustained")
+        found = ours["find_max"]
+        sustained = found["rate"]
+        print(f"sustained: {sustained:,.0f} records/sec" if sustained else f"sustained: {found['why_not']}")
     ledger = ours["ledger"]
     print(
         f"ledger: {ledger['sent']:,} sent, {ledger['accepted']:,} accepted, {ledger['rejected']:,} rejected "

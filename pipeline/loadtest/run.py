@@ -205,14 +205,12 @@ class Runner:
         """Search for the highest rate that is sustained; `last` is then the run that confirmed it."""
         options = self._options
 
-        def trial(rate: float, seconds: float) -> Trial:
-            left = len(self._corpus.index) - self.next
-            if left < rate * seconds * 0.9:
-                raise PlanError(
-                    f"{left:,} records of the corpus are left, {rate * seconds:,.0f} are needed for "
-                    f"{seconds:g} s at {rate:,.0f}/s: give more with --num-records"
-                )
+        def trial(rate: float, seconds: float) -> Trial | None:
             is_confirmation = seconds >= options.confirm_s
+            # A trial must leave enough to hold its rate afterwards.
+            needed = rate * (seconds if is_confirmation else seconds + options.confirm_s)
+            if len(self._corpus.index) - self.next < needed:
+                return None
             load = Load(
                 rate=rate,
                 seconds=seconds,

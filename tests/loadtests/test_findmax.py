@@ -37,7 +37,7 @@ def test_a_rate_that_does_not_hold_is_lowered() -> None:
 def test_where_nothing_is_sustained_it_says_so() -> None:
     found = find_max(System(0.0).measure, 1000.0, 10.0, 60.0)
     assert found.confirmed is None
-    assert found.to_json()["rate"] is None
+    assert (found.to_json()["rate"], found.why_not) == (None, "no rate was sustained")
     assert all(not each.sustained for each in found.trials)
 
 
@@ -45,3 +45,14 @@ def test_it_ends_after_so_many_trials() -> None:
     system = System(1e12)
     find_max(system.measure, 1.0, 10.0, 60.0, most_trials=6)
     assert len(system.asked) == 7  # and one confirmation
+
+
+def test_it_ends_where_nothing_is_left_to_send() -> None:
+    system = System(5000.0)
+
+    def measure(rate: float, seconds: float) -> Trial | None:
+        return None if seconds == 60.0 or rate > 2000 else system.measure(rate, seconds)
+
+    found = find_max(measure, 1000.0, 10.0, 60.0)
+    assert (found.confirmed, found.why_not) == (None, "too few records were left to hold a rate: give more")
+    assert [each.rate for each in found.trials] == [1000.0, 1600.0]
