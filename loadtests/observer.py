@@ -21,13 +21,13 @@ from typing import Any
 from confluent_kafka import (
     OFFSET_BEGINNING,
     Consumer,
-    ConsumerGroupTopicPartitions,
     IsolationLevel,
     KafkaException,
     TopicPartition,
 )
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
+from loadtests.committed import Committed
 from loadtests.sightings import Alert, EpochLeaf, Lag, Place, Sightings, Steps
 from schemas.checkpoint import parse_checkpoint
 from schemas.codec import CODEC
@@ -69,6 +69,7 @@ class Observer:
         self._admin = AdminClient({**job.properties, "log_level": 0})
         self._outputs = [(topic, p) for topic in job.outputs for p in range(job.partitions)]
         self._raw = [(topic, p) for topic in job.raw for p in range(job.partitions)]
+        self._committed = Committed(job.properties, job.group, self._raw)
         for place in self._outputs:
             self._seen.stable[place] = Steps()
             if job.log:
@@ -98,6 +99,7 @@ class Observer:
             thread.join(ANSWER_S)
         self._look_at_stable()
         self._reader.close()
+        self._committed.close()
         if self._failure is not None:
             raise self._failure
         return self._seen
@@ -131,14 +133,8 @@ class Observer:
 
     def _look_at_lag(self) -> None:
         ends = self._ends(self._raw, IsolationLevel.READ_UNCOMMITTED)
-        asked = self._admin.list_consumer_group_offsets(
-            [ConsumerGroupTopicPartitions(self._job.group, [TopicPartition(*each) for each in self._raw])],
-            request_timeout=ANSWER_S,
-        )
-        committed = {
-            (p.topic, p.partition): p.offset for p in asked[self._job.group].result().topic_partitions
-        }
-        raw = sum(end - max(0, committed.get(place, 0)) for place, end in ends.items())
+        committed = self._committed.offsets()
+        raw = sum(end - committed[place] for place, end in ends.items())
         lag = Lag(time.monotonic_ns(), raw, self._unsealed())
         self._seen.lag.append(lag)
         _say({"lag": lag.raw, "unsealed": lag.unsealed, "unanchored": self._unanchored()})

@@ -6,19 +6,20 @@ compare    rate, and CPU time for a record, over the part in which it is warm
 """
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from loadtests import openloop
 from loadtests.baselines.work import Job
 from loadtests.children import Child
+from loadtests.committed import Committed
 from loadtests.corpus import Corpus
 from loadtests.draining import Drained, watch
 from loadtests.errors import LoadTestError
@@ -106,15 +107,14 @@ def fill(target: Target, corpus: Corpus) -> None:
 def drain(stack: Site, corpus: Corpus, name: str, show: LoadShow) -> Drained:
     """Let one contender work off what lies in the raw topics."""
     broker = stack.pids().get("kafka")
-    count = len(corpus.index)
+    count, target = len(corpus.index), stack.target()
 
     def on_progress(done: int) -> None:
         show.step(f"{name}: {done * 100 // count} % of {count:,}")
 
     if name == OURS:
-        with ingest_worker(stack.settings) as pid:
-            return watch(name, lambda: {name: pid}, broker, _committed(stack), count, on_progress)
-    target = stack.target()
+        with ingest_worker(stack.settings) as pid, closing(_committed(target)) as committed:
+            return watch(name, lambda: {name: pid}, broker, committed.total, count, on_progress)
     _create(admin(stack.settings), TOPICS[name], target.partitions)
     said: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="attestream-baseline-") as folder:
@@ -157,23 +157,18 @@ def ingest_worker(settings: Settings, slot: int = 0) -> Iterator[int]:
         leash.release()
 
 
-def _committed(stack: Site) -> Callable[[], int]:
-    """Ask how many raw records the group has committed."""
-    client, target = admin(stack.settings), stack.target()
-    places = [TopicPartition(t, p) for t in target.raw.values() for p in range(target.partitions)]
-
-    def committed() -> int:
-        asked = client.list_consumer_group_offsets(
-            [ConsumerGroupTopicPartitions(target.group, places)], request_timeout=ASK_S
-        )
-        return sum(max(0, each.offset) for each in asked[target.group].result(ASK_S).topic_partitions)
-
-    return committed
+def _committed(target: Target) -> Committed:
+    places = [(topic, number) for topic in target.raw.values() for number in range(target.partitions)]
+    return Committed(target.properties, target.group, places)
 
 
 def _create(client: AdminClient, topic: str, partitions: int) -> None:
     for answer in client.create_topics([NewTopic(topic, partitions, 1)], operation_timeout=ASK_S).values():
-        answer.result(ASK_S)
+        try:
+            answer.result(ASK_S)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:  # of an earlier comparison
+                raise
 
 
 def _median(found: Sequence[Drained]) -> dict[str, Any]:
