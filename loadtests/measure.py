@@ -9,7 +9,7 @@ count      the ledger reads the outputs; the legs follow from it and from what t
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,58 +23,17 @@ from loadtests.errors import PlanError
 from loadtests.ledger import Counting, Ledger, Verdicts
 from loadtests.legs import Leg, Run, legs_of
 from loadtests.openloop import Sent
-from loadtests.processes import Mark, Pids, Ports, Series, Watch
+from loadtests.processes import Mark, Series, Watch
 from loadtests.sightings import Place, Sightings
+from loadtests.target import Load, Target
 
 START_IN_S = 0.5
 STEADY_AFTER_S = 3.0
 """Marks are set so long after the start: caches are cold before; less in a run that is short."""
 POLL_S = 0.1
 ASK_S = 20.0
-ALERTS_S = 2.0
-"""So long after all is judged an alert may come that tells of it first."""
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What is measured: names of topics, the group, where logs are published, its processes."""
-
-    properties: Mapping[str, Any]
-    """Kafka client settings, with bootstrap.servers."""
-    raw: Mapping[str, str]
-    """Raw topics by kind of event."""
-    events: str
-    rejected: str
-    checkpoints: str
-    anchors: str
-    alerts: str
-    partitions: int
-    group: str
-    log_name: str
-    log: str
-    """Folder of the published logs; empty where they are elsewhere."""
-    pids: Pids
-    ports: Ports
-    absent: Mapping[str, str] = field(default_factory=dict)
-    """Legs that cannot be measured, and why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """What to send."""
-
-    rate: float
-    """Records a second; 0: as fast as it goes."""
-    first: int = 0
-    count: int = 2**62
-    seconds: float = 0.0
-    warmup: int = 0
-    producer: Mapping[str, str] = field(default_factory=dict)
-    drain_s: float = 60.0
-    anchored: bool = True
-    """Wait until all is anchored."""
-    most_lag: int = 2**62
-    """Send no more once so many raw records wait: the rate is not sustained, and more would only wait too."""
+ALERTS_S = 3.0
+"""So long no alert must have come after all is judged: the last of those that tell of something first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,14 +226,18 @@ def _drain(watcher: Child, live: _Live, plan: _Plan, on_progress: OnProgress) ->
     load, seen = plan[2], live.observed
     until = time.monotonic() + load.drain_s
     judged_at: float | None = None
+    alerts: int | None = None
+    quiet_since = time.monotonic()
     while time.monotonic() < until:
         watcher.check()
         fresh, seen = live.observed > seen, live.observed
         if fresh and not live.observer.get("lag"):
             judged_at = judged_at or time.monotonic()
+            if live.observer.get("alerts") != alerts:
+                alerts, quiet_since = live.observer.get("alerts"), time.monotonic()
             sealed = not live.observer.get("unsealed")
             anchored = not load.anchored or not live.observer.get("unanchored")
-            if sealed and anchored and time.monotonic() - judged_at >= ALERTS_S:
+            if sealed and anchored and time.monotonic() - quiet_since >= ALERTS_S:
                 return True
         on_progress(_progress(live, plan, "draining"))
         time.sleep(POLL_S)

@@ -137,7 +137,14 @@ class Observer:
         raw = sum(end - committed[place] for place, end in ends.items())
         lag = Lag(time.monotonic_ns(), raw, self._unsealed())
         self._seen.lag.append(lag)
-        _say({"lag": lag.raw, "unsealed": lag.unsealed, "unanchored": self._unanchored()})
+        _say(
+            {
+                "lag": lag.raw,
+                "unsealed": lag.unsealed,
+                "unanchored": self._unanchored(),
+                "alerts": len(self._seen.alerts),
+            }
+        )
         self._stop.wait(LAG_S)
 
     def _unsealed(self) -> int | None:

@@ -160,6 +160,9 @@ class Generator:
         tell_ns = start_ns
         while self.sent < self.count:
             now_ns = time.monotonic_ns()
+            if self._job.seconds and now_ns - start_ns > self._job.seconds * 1e9 and not self._job.rate:
+                self.stop()
+                break
             due = min(schedule.due(now_ns), self.count, self.sent + MOST_A_TURN)
             if due > self.sent:
                 self.late_ns = now_ns - schedule.intended_ns(self.sent)

@@ -19,9 +19,10 @@ from loadtests.corpus import Corpus
 from loadtests.errors import LoadTestError
 from loadtests.latency import PERCENTILES, Latencies, summary_line
 from loadtests.legs import ACCEPT, DELAYED, PUBLISHED, Leg
-from loadtests.measure import Measured, Target
+from loadtests.measure import Measured
 from loadtests.openloop import UNSET
 from loadtests.processes import MIB, machine
+from loadtests.target import Target
 from schemas.strictjson import load_object
 
 FORMAT = "attestream loadtest 1"

@@ -19,8 +19,9 @@ from typing import Any
 
 from loadtests import results
 from loadtests.corpus import Corpus
-from loadtests.measure import Load, Measured
+from loadtests.measure import Measured
 from loadtests.processes import machine
+from loadtests.target import Load
 from pipeline.loadtest import compare, report, site
 from pipeline.loadtest.compare import FAUST, OURS, PLAIN
 from pipeline.loadtest.resultmodel import checked
@@ -44,7 +45,8 @@ BAD_SHARE = 0.01
 BEGIN_SHARE = 0.4
 """The search begins at this share of the rate at which ingest alone works off a backlog."""
 RECORDS_FOR_SEARCH = 220
-"""Seconds at ingest's own rate: trials, the confirmation twice, and the run at half of what was found."""
+"""Seconds at ingest's own rate: a warm-up, trials, the confirmation twice, and the run at half of what was
+found."""
 MOST_RECORDS = 4_000_000
 NO_TESSERA = "the baseline of seal is a Go program of its own, which this command does not run"
 
@@ -191,8 +193,12 @@ class Bench:
                 Load(half, seconds=seconds, warmup=round(half * seconds / 6)), "half the rate"
             )
             self._keep(measured, stack, corpus, "half the sustained rate")
-            for leg in ("accepted", "alert", "checkpoint"):
-                values[f"{leg}_p99_ms"] = measured.legs[leg].to_json()["99pct"]
+            values["lost"], values["duplicated"] = runner.lost, runner.duplicated
+            for name in ("accepted", "alert", "checkpoint"):
+                leg = measured.legs[name]
+                values[f"{name}_p99_ms"] = leg.to_json()["99pct"]
+                if leg.missing:
+                    self._found.why_not[f"{name}_p99_ms"] = f"{leg.missing:,} that did not come are left out"
 
     def _many(self) -> None:
         """Let a worker judge one event of each of many devices; its memory is what counts."""
@@ -211,10 +217,7 @@ class Bench:
         workload: str,
         search: Mapping[str, Any] | None = None,
     ) -> None:
-        """Count what a run lost, and keep it for the page."""
-        values = self._found.values
-        for name in ("lost", "duplicated"):
-            values[name] = (values[name] or 0) + getattr(measured.ledger, name)
+        """Keep a run for the page."""
         document = results.document(
             measured, stack.target(), corpus, f"{workload}, {measured.load.rate:,.0f}/s"
         )

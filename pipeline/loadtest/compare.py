@@ -23,7 +23,7 @@ from loadtests.committed import Committed
 from loadtests.corpus import Corpus
 from loadtests.draining import Drained, watch
 from loadtests.errors import LoadTestError
-from loadtests.measure import Target
+from loadtests.target import Target
 from pipeline.kafka import admin
 from pipeline.loadtest import site
 from pipeline.loadtest.show import LoadShow

@@ -22,7 +22,8 @@ from loadtests.errors import PlanError
 from loadtests.findmax import Found, Trial
 from loadtests.legs import ACCEPT
 from loadtests.livemetrics import served
-from loadtests.measure import Load, Measured, measure
+from loadtests.measure import Measured, measure
+from loadtests.target import Load
 from pipeline.loadtest import report, site
 from pipeline.loadtest.resultmodel import checked
 from pipeline.loadtest.show import LoadShow
@@ -33,6 +34,7 @@ DEFAULT_SECONDS = 30.0
 MOST_AHEAD_S = 3600.0
 """A corpus made for a run is of times that end now: the broker's limits are for clocks that are wrong."""
 LAG_OF_OBJECTIVE = 2.0
+WARM_UP_S = 10.0
 GIVE_UP_S = 6.0
 """A trial that has let so many seconds' worth of records wait is over."""
 DRAIN_S = 120.0
@@ -156,6 +158,9 @@ def run(settings: Settings, options: RunOptions, show: LoadShow) -> dict[str, An
         if found is not None:
             document["attestream"]["find_max"] = {
                 **found.to_json(),
+                "lost": runner.lost,
+                "duplicated": runner.duplicated,
+                "ok": runner.ok,
                 "objective_ms": options.objective_ms,
                 "confirm_s": options.confirm_s,
             }
@@ -176,6 +181,10 @@ class Runner:
         self.next = 0
         """The first record that was not sent."""
         self.last: Measured | None = None
+        self.lost = self.duplicated = 0
+        """In all runs so far."""
+        self.ok = True
+        """Whether every run's ledger balances."""
 
     def once(self, load: Load, title: str = "load") -> Measured:
         """Do one run with the next part of the corpus."""
@@ -199,11 +208,17 @@ class Runner:
             measured = measure(self._target, self._corpus, part, on_progress)
         self.next += len(measured.sent)
         self.last = measured
+        self.lost += measured.ledger.lost
+        self.duplicated += measured.ledger.duplicated
+        self.ok = self.ok and measured.ledger.ok
         return measured
 
     def search(self) -> Found:
         """Search for the highest rate that is sustained; `last` is then the run that confirmed it."""
         options = self._options
+        start = options.rate or 1000.0
+        # A broker that has just been started is slow, and says nothing about a rate.
+        self.once(Load(start / 2, seconds=min(WARM_UP_S, options.trial_s), anchored=False), "warming up")
 
         def trial(rate: float, seconds: float) -> Trial | None:
             is_confirmation = seconds >= options.confirm_s
@@ -225,9 +240,7 @@ class Runner:
             verdict = "sustained" if found.sustained else f"not sustained: {found.why_not}"
             self._show.say(f"{found.rate:,.0f}/s: p99 {found.p99_ms:,.0f} ms, {verdict}")
 
-        return findmax.find_max(
-            trial, options.rate or 1000.0, options.trial_s, options.confirm_s, on_trial=on_trial
-        )
+        return findmax.find_max(trial, start, options.trial_s, options.confirm_s, on_trial=on_trial)
 
 
 def judge(measured: Measured, objective_ms: float) -> Trial:

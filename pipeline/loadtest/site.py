@@ -14,7 +14,7 @@ from loadtests.corpus import Corpus
 from loadtests.corpusplan import device_ward, nurse_ward
 from loadtests.errors import PlanError
 from loadtests.fleet import KEY_ID
-from loadtests.measure import Target
+from loadtests.target import Target
 from pipeline import topics
 from pipeline.authority import Authority, NewKey
 from pipeline.kafka import admin

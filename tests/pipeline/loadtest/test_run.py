@@ -11,8 +11,9 @@ from loadtests import corpusmake
 from loadtests.corpus import Corpus
 from loadtests.corpusplan import Plan
 from loadtests.errors import PlanError
-from loadtests.measure import Load, Measured, Target, measure
+from loadtests.measure import Measured, measure
 from loadtests.results import document, save
+from loadtests.target import Load, Target
 from pipeline import seal
 from pipeline.loadtest.run import CorpusOptions, judge
 from pipeline.loadtest.site import Site, enrol
