@@ -56,6 +56,8 @@ class Run:
     """So many records at the start count for nothing."""
     absent: Mapping[str, str]
     """Why a leg cannot be measured here, by its name."""
+    attacked: npt.NDArray[np.int32]
+    """Devices that earlier parts of the corpus attacked: of their wards was told before."""
 
 
 def legs_of(run: Run) -> dict[str, Leg]:
@@ -111,10 +113,9 @@ def _alerts(run: Run, intended: Times, attacks: npt.NDArray[np.bool_]) -> Leg:
     wards = run.devices // WARD_DEVICES
     wanted[numbers[np.unique(wards[numbers], return_index=True)[1]]] = True
     title, why_not = "first attack on a ward → alert", run.absent.get(ALERT, "")
-    if not why_not and run.warmup:
-        # What the warm-up began is told already, and does not begin anew.
-        began = np.unique(wards[: run.warmup][run.forged[: run.warmup]])
-        wanted &= ~np.isin(wards, began)
+    # What the warm-up or an earlier run began is told already, and does not begin anew.
+    began = wards[: run.warmup][run.forged[: run.warmup]]
+    wanted &= ~np.isin(wards, np.concatenate((began, run.attacked // WARD_DEVICES)))
     at = np.full(len(intended), NEVER, np.int64)
     told = _told(run) if not why_not else {}
     for number in np.flatnonzero(wanted).tolist():

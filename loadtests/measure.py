@@ -142,6 +142,7 @@ def measure(
             rejected=target.rejected,
             warmup=load.warmup,
             absent=absent,
+            attacked=corpus.index.devices[: load.first][corpus.index.forged[: load.first]],
         )
     )
     last_ns = int(sent.acknowledged_ns.max(initial=start_ns))

@@ -25,7 +25,7 @@ from loadtests.target import Load
 from pipeline.loadtest import compare, report, site
 from pipeline.loadtest.compare import FAUST, OURS, PLAIN
 from pipeline.loadtest.resultmodel import checked
-from pipeline.loadtest.run import CorpusOptions, Runner, RunOptions, make_corpus
+from pipeline.loadtest.run import WARM_UP_S, CorpusOptions, Runner, RunOptions, make_corpus
 from pipeline.loadtest.show import LoadShow
 from pipeline.settings import Settings
 
@@ -44,10 +44,7 @@ OF_SEARCH = (
 BAD_SHARE = 0.01
 BEGIN_SHARE = 0.4
 """The search begins at this share of the rate at which ingest alone works off a backlog."""
-RECORDS_FOR_SEARCH = 220
-"""Seconds at ingest's own rate: a warm-up, trials, the confirmation twice, and the run at half of what was
-found."""
-MOST_RECORDS = 4_000_000
+MOST_RECORDS = 2_500_000
 NO_TESSERA = "the baseline of seal is a Go program of its own, which this command does not run"
 
 
@@ -113,7 +110,8 @@ def table_of(by_crate: Figures | None, by_wheel: Figures) -> str:
     for name in KEYS:
         found = ["" if each is None else _shown(each.values[name]) for each in (by_crate, by_wheel)]
         rows.append((name, *found, by_wheel.why_not.get(name, "")))
-    return report.table(("", "with the crate", "wheels only", "not measured because"), rows)
+    table = report.table(("", "with the crate", "wheels only", "remark"), rows)
+    return f'<div class="remarked">{table}</div>'
 
 
 def _shown(value: float | None) -> str:
@@ -165,10 +163,11 @@ class Bench:
         return ours["rate"]
 
     def _search(self, rate: float) -> None:
-        """Find the rate that the whole stack sustains, and measure the legs at half of it."""
+        """Find the rate that the whole stack sustains, then measure the legs at half of it."""
         options, values = self._options, self._found.values
         begin = max(50.0, rate * BEGIN_SHARE)
-        seconds = RECORDS_FOR_SEARCH * (2 * options.confirm_s + 5 * options.trial_s + options.half_s) / 200
+        # At ingest's own rate: a warm-up, trials, and the confirmation twice.
+        seconds = 2 * options.confirm_s + 8 * options.trial_s
         records = min(MOST_RECORDS, round(rate * seconds))
         with self._corpus(records, options.devices, BAD_SHARE, rate) as corpus, self._stack(corpus) as stack:
             asked = RunOptions(
@@ -179,6 +178,7 @@ class Bench:
             )
             runner = Runner(stack, corpus, asked, self._show)
             found = runner.search()
+            self._count(runner)
             if found.confirmed is None or runner.last is None:
                 for name in OF_SEARCH:
                     self._found.why_not[name] = found.why_not
@@ -186,19 +186,30 @@ class Bench:
             self._keep(runner.last, stack, corpus, "sustained", found.to_json())
             values["sustained_per_s"] = found.confirmed.rate
             values["seal_cpu_us"] = results.stages_of(runner.last)["seal"]["cpu_us"]
-            left = len(corpus.index) - runner.next
-            half = found.confirmed.rate / 2
-            seconds = min(options.half_s, left / half)
-            measured = runner.once(
-                Load(half, seconds=seconds, warmup=round(half * seconds / 6)), "half the rate"
-            )
+        self._half(found.confirmed.rate / 2)
+
+    def _half(self, rate: float) -> None:
+        """Measure the legs on a stack of its own, with attacks all the time."""
+        options, values = self._options, self._found.values
+        warm_up = round(rate * WARM_UP_S)
+        records = warm_up + round(rate * options.half_s)
+        with self._corpus(records, options.devices, BAD_SHARE, rate) as corpus, self._stack(corpus) as stack:
+            runner = Runner(stack, corpus, RunOptions(rate=rate), self._show)
+            runner.once(Load(rate, count=warm_up, anchored=False), "warming up")
+            measured = runner.once(Load(rate), "half the rate")
+            self._count(runner)
             self._keep(measured, stack, corpus, "half the sustained rate")
-            values["lost"], values["duplicated"] = runner.lost, runner.duplicated
-            for name in ("accepted", "alert", "checkpoint"):
-                leg = measured.legs[name]
-                values[f"{name}_p99_ms"] = leg.to_json()["99pct"]
-                if leg.missing:
-                    self._found.why_not[f"{name}_p99_ms"] = f"{leg.missing:,} that did not come are left out"
+        for name in ("accepted", "alert", "checkpoint"):
+            leg = measured.legs[name]
+            values[f"{name}_p99_ms"] = leg.to_json()["99pct"]
+            if leg.missing:
+                self._found.why_not[f"{name}_p99_ms"] = f"{leg.missing:,} that did not come are left out"
+
+    def _count(self, runner: Runner) -> None:
+        """Add up what all runs of a stack lost and doubled."""
+        values = self._found.values
+        values["lost"] = (values["lost"] or 0) + runner.lost
+        values["duplicated"] = (values["duplicated"] or 0) + runner.duplicated
 
     def _many(self) -> None:
         """Let a worker judge one event of each of many devices; its memory is what counts."""

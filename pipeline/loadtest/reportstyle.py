@@ -23,7 +23,7 @@ STYLE = (
     "table{border-collapse:collapse;font-size:13px;font-variant-numeric:tabular-nums}"
     ".wide{overflow-x:auto}th,td{padding:3px 12px 3px 0;border-bottom:1px solid var(--line);text-align:right;"
     "vertical-align:top}th:first-child,td:first-child{text-align:left}"
-    ".facts td{text-align:left}"
+    ".facts td,.remarked td:last-child,.remarked th:last-child{text-align:left}"
     "pre{background:var(--soft);padding:.6rem .8rem;border-radius:4px;white-space:pre-wrap}"
     "b.good{color:#16a34a}b.bad{color:#dc2626}"
 )

@@ -47,6 +47,7 @@ def run(sightings: Sightings, **changes: Any) -> Run:
         "rejected": REJECTIONS,
         "warmup": 0,
         "absent": {},
+        "attacked": np.zeros(0, np.int32),
     }
     return Run(**{**given, **changes})
 
@@ -92,6 +93,11 @@ def test_only_the_first_attack_on_a_ward_is_timed() -> None:
     legs = legs_of(run(seen(), verdicts=verdicts, forged=forged, devices=devices))
     # Device 3 is of device 0's ward; of the other ward's first no alert tells.
     assert (len(legs["alert"].took_ns), legs["alert"].missing) == (1, 1)
+
+
+def test_a_ward_that_an_earlier_run_attacked_is_not_timed() -> None:
+    assert len(legs_of(run(seen(), attacked=np.array([7], np.int32)))["alert"].took_ns) == 0
+    assert len(legs_of(run(seen(), attacked=np.array([8], np.int32)))["alert"].took_ns) == 1
 
 
 def test_a_record_that_was_never_sent_has_no_latency() -> None:
