@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipeline.cli.loadtold import tell_comparison, tell_run
 from pipeline.cli.options import BootstrapServers, CommandConfig, DataDir, settings_from
 
 if TYPE_CHECKING:
@@ -175,7 +176,8 @@ def run(  # noqa: PLR0917 - typer takes every option as a parameter
         out=out,
     )
     document = measure(settings, options, show)
-    _tell(document, out)
+    tell_run(document)
+    print(f"results in {out}")
     ours = document["attestream"]
     if not (ours["ledger"]["ok"] and ours.get("find_max", {}).get("ok", True)):
         raise typer.Exit(FAILED)
@@ -215,14 +217,7 @@ def compare(  # noqa: PLR0917 - typer takes every option as a parameter
         found = measure(settings, corpus, show, rounds)
     out.mkdir(parents=True, exist_ok=True)
     (out / "compare.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    for name, each in found["contenders"].items():
-        print(
-            f"{name}: {each['rate']:,.0f} records/sec, {each['cpu_us']:,.1f} us CPU/envelope, "
-            f"{each['broker_cpu_us']:,.1f} us of the broker's, {each['rss_mib']:,.0f} MiB"
-        )
-    ratios = found["ratios"]
-    print(f"CPU time, Faust / attestream: {ratios['faust_cpu_ratio']}")
-    print(f"rate, attestream / plain loop: {ratios['plain_loop_share']}")
+    tell_comparison(found)
     print(f"results in {out / 'compare.json'}")
 
 
@@ -299,34 +294,3 @@ def _records(rate: float, records: int | None, seconds: float, confirm_s: float)
         # As far as four times where it begins, and then the confirmation.
         return round(rate * (200 + 4 * confirm_s))
     return round(rate * seconds) if rate else 100_000
-
-
-def _tell(document: dict[str, Any], out: Path) -> None:
-    ours = document["attestream"]
-    print(ours["summary"])
-    for leg in ours["legs"].values():
-        if leg.get("not_measured"):
-            print(f"{leg['title']}: not measured, {leg['not_measured']}")
-        elif leg["count"]:
-            missing = f", {leg['missing']:,} did not come so far" if leg["missing"] else ""
-            print(
-                f"{leg['title']}: p50 {leg['50pct']:,.1f} ms, p95 {leg['95pct']:,.1f} ms, "
-                f"p99 {leg['99pct']:,.1f} ms, p99.9 {leg['999pct']:,.1f} ms, max {leg['max']:,.1f} ms "
-                f"({leg['count']:,}{missing})"
-            )
-    for name, stage in ours["stages"].items():
-        each = f", {stage['cpu_us']:,.1f} us CPU/{stage['of']}" if stage["cpu_us"] else ""
-        print(f"{name}: {stage['cores'] or 0:.2f} cores, {stage['rss_mib']:,.0f} MiB{each}")
-    if "find_max" in ours:
-        found = ours["find_max"]
-        sustained = found["rate"]
-        print(f"sustained: {sustained:,.0f} records/sec" if sustained else f"sustained: {found['why_not']}")
-    ledger = ours["ledger"]
-    print(
-        f"ledger: {ledger['sent']:,} sent, {ledger['accepted']:,} accepted, {ledger['rejected']:,} rejected "
-        f"({ledger['rejected_as_expected']:,} as expected), {ledger['lost']:,} lost, "
-        f"{ledger['duplicated']:,} duplicated"
-    )
-    if not ledger["ok"]:
-        print(f"THE LEDGER DOES NOT BALANCE: {json.dumps(ledger)}")
-    print(f"results in {out}")

@@ -192,3 +192,10 @@ def test_bytes_of_any_kind_are_refused(tmp_path_factory: pytest.TempPathFactory,
 def test_no_file_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="cannot read"):
         Corpus(tmp_path)
+
+
+def test_envelopes_are_the_codecs_byte_for_byte(made: Path) -> None:
+    corpus = Corpus(made)
+    for number in range(len(corpus.index)):
+        value = corpus.envelope(number)
+        assert decode_envelope(value).encode() == value
