@@ -21,8 +21,9 @@ from schemas.events import MAX_READINGS, encode_event
 from schemas.mdc import BY_NAME
 from schemas.signing import SigningIdentity
 
-RECORDS_AN_ATTACK = 4
-"""So many forgeries, at least, are about one device before the next one's turn."""
+RECORDS_AN_ATTACK, VICTIMS_A_WARD = 2, 2
+"""So many forgeries, at least, are about one device before the next one's turn, and so many devices of a ward
+are attacked before the next ward: fewer than make an incident."""
 PRIVATE_CODE = 0xF000
 """MDC term codes from here on are a vendor's own (IEEE 11073-10101): readings that nobody knows fill up."""
 OWN_NOISE = 0.8
@@ -66,9 +67,9 @@ def draw(plan: Plan) -> Drawn:
     forged[chance.permutation(total)[: round(plan.forged_share * total)]] = True
     order = chance.permutation(plan.devices)
     wards = chance.permutation(-(-plan.devices // WARD_DEVICES))
-    victims = (wards[:, np.newaxis] * WARD_DEVICES + np.arange(WARD_DEVICES)).ravel()
+    victims = (wards[:, np.newaxis] * WARD_DEVICES + np.arange(VICTIMS_A_WARD)).ravel()
     victims = victims[victims < plan.devices]
-    attacks = max(1, min(plan.devices, int(forged.sum()) // RECORDS_AN_ATTACK))
+    attacks = max(1, min(len(victims), int(forged.sum()) // RECORDS_AN_ATTACK))
     devices = order[(np.cumsum(~forged) - 1) % plan.devices]
     devices = np.where(forged, victims[np.arange(total) * attacks // total], devices).astype(np.int64)
     return Drawn(kinds, forged, devices, _sequences(devices * len(KINDS) + kinds.astype(np.int64), forged))

@@ -2,8 +2,8 @@
 
 Deterministic: one plan gives one file. Each device's events come at even intervals by its own clock and count
 up without a gap; a forgery is somebody else's, so it stands between them and uses up none of their numbers.
-An attacker takes device after device and ward after ward over the whole length of the corpus: what is told of
-a ward's first is told once, and how fast is to be measured at all times.
+An attacker takes ward after ward, two devices in each, over the whole length of the corpus: a ward's first
+attack is told once, and how fast is to be measured at all times.
 """
 
 import multiprocessing

@@ -55,7 +55,7 @@ class BenchOptions:
     rounds: int = 3
     """Of the drains; medians count."""
     drain_records: int = 40_000
-    devices: int = 1000
+    devices: int = 2000
     trial_s: float = 10.0
     confirm_s: float = 60.0
     half_s: float = 30.0
