@@ -6,6 +6,7 @@ its partition had it. Nothing here asks a stage for anything.
 """
 
 import time
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -88,13 +89,15 @@ class Counting:
         count = len(sent)
         part = slice(sent.first, sent.first + count)
         self._forged = corpus.index.forged[part]
-        self._numbers: dict[bytes, dict[int, int]] = {}
+        self._numbers: dict[bytes, tuple[int, array[int]]] = {}
+        """Of each raw partition the first offset, and which record stands at that and at each later one."""
         for at, kind in enumerate(KINDS):
             for partition in np.unique(sent.partitions):
                 chosen = (corpus.index.kinds[part] == at) & (sent.partitions == partition)
                 numbers = np.flatnonzero(chosen & (sent.offsets != UNSET))
-                name = f"{topics[kind.value]}/{partition}".encode()
-                self._numbers[name] = dict(zip(sent.offsets[numbers].tolist(), numbers.tolist(), strict=True))
+                if len(numbers):
+                    name = f"{topics[kind.value]}/{partition}".encode()
+                    self._numbers[name] = _by_offset(sent.offsets[numbers], numbers)
         self._acknowledged = sent.offsets != UNSET
         self.verdicts = Verdicts(
             np.zeros(count, np.int8), np.zeros(count, np.int32), np.zeros(count, np.int64)
@@ -142,8 +145,10 @@ class Counting:
     def _number(self, source: bytes, kind: int, partition: int, offset: int) -> int | None:
         """Find which record an output comes from; None where it does not count as a first verdict."""
         name, _, at = source.rpartition(b"/")
-        number = self._numbers.get(name, {}).get(int(at)) if at.isdigit() else None
-        if number is None:
+        first, numbers = self._numbers.get(name, _NONE)
+        place = int(at) - first if at.isdigit() and len(at) < 20 else -1
+        number = numbers[place] if 0 <= place < len(numbers) else UNSET
+        if number == UNSET:
             self._ledger.not_ours += 1
             return None
         verdicts = self.verdicts
@@ -156,6 +161,19 @@ class Counting:
             offset,
         )
         return number
+
+
+_NONE: tuple[int, "array[int]"] = (0, array("i"))
+
+
+def _by_offset(offsets: npt.NDArray[np.int64], numbers: npt.NDArray[np.int64]) -> "tuple[int, array[int]]":
+    """Lay numbers out by offset: four bytes each, where a dictionary takes a hundred."""
+    first = int(offsets.min())
+    laid = np.full(int(offsets.max()) - first + 1, UNSET, np.int32)
+    laid[offsets - first] = numbers
+    found = array("i")
+    found.frombytes(laid.tobytes())
+    return first, found
 
 
 def read_back(  # noqa: PLR0917 - where, from where, into what

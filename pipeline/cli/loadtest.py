@@ -130,6 +130,7 @@ def run(  # noqa: PLR0917 - typer takes every option as a parameter
     A stack of its own is started and taken down, unless one that runs is named with --bootstrap-servers or
     --data-dir. Exit code 1 where a record was lost, judged twice or judged wrongly.
     """
+    from pipeline.demo.session import interruptible
     from pipeline.loadtest.run import DEFAULT_SECONDS, RunOptions
     from pipeline.loadtest.run import run as measure
     from pipeline.loadtest.show import LoadShow
@@ -175,7 +176,8 @@ def run(  # noqa: PLR0917 - typer takes every option as a parameter
         metrics_port=metrics_port,
         out=out,
     )
-    document = measure(settings, options, show)
+    with interruptible():
+        document = measure(settings, options, show)
     tell_run(document)
     print(f"results in {out}")
     ours = document["attestream"]
@@ -202,6 +204,7 @@ def compare(  # noqa: PLR0917 - typer takes every option as a parameter
     A plain confluent-kafka loop without any guarantee is the upper bound; a tuned Faust application that
     verifies, refuses replays and forwards is what would be built otherwise.
     """
+    from pipeline.demo.session import interruptible
     from pipeline.loadtest.compare import compare as measure
     from pipeline.loadtest.run import CorpusOptions, RunOptions, corpus_of
     from pipeline.loadtest.show import LoadShow
@@ -213,7 +216,7 @@ def compare(  # noqa: PLR0917 - typer takes every option as a parameter
     made = CorpusOptions(
         devices=devices, records=num_records, bad_share=bad_share, log_name=settings.log_name
     )
-    with corpus_of(RunOptions(rate=0.0, corpus=from_corpus, made=made), show) as corpus:
+    with interruptible(), corpus_of(RunOptions(rate=0.0, corpus=from_corpus, made=made), show) as corpus:
         found = measure(settings, corpus, show, rounds)
     out.mkdir(parents=True, exist_ok=True)
     (out / "compare.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
@@ -240,6 +243,7 @@ def bench(  # noqa: PLR0917 - typer takes every option as a parameter
 
     With the native verifier where it is installed, and without.
     """
+    from pipeline.demo.session import interruptible
     from pipeline.loadtest.bench import KEYS, BenchOptions
     from pipeline.loadtest.bench import bench as measure
     from pipeline.loadtest.show import LoadShow
@@ -255,7 +259,8 @@ def bench(  # noqa: PLR0917 - typer takes every option as a parameter
         many_devices=many_devices,
         out=out,
     )
-    found = measure(settings_from(), options, LoadShow())
+    with interruptible():
+        found = measure(settings_from(), options, LoadShow())
     for title, figures in (
         ("native" if found["native"] else "no crate", found),
         ("wheels", found["wheels_only"]),

@@ -31,8 +31,6 @@ from pipeline.loadtest.site import Site
 from pipeline.settings import Settings
 
 DEFAULT_SECONDS = 30.0
-MOST_AHEAD_S = 3600.0
-"""A corpus made for a run is of times that end now: the broker's limits are for clocks that are wrong."""
 LAG_OF_OBJECTIVE = 2.0
 WARM_UP_S = 10.0
 GIVE_UP_S = 6.0

@@ -1,14 +1,12 @@
 """What one sees of a load test: a live line on a terminal, plain lines every few seconds anywhere else."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
-from rich.table import Table
 
 from loadtests.measure import OnProgress
 from loadtests.measure import Progress as Moment
@@ -66,15 +64,6 @@ class LoadShow:
                 self.say(f"{title}: {told(moment)}")
 
         return update
-
-    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Print a table; all columns but the first are right-aligned."""
-        table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
-        for number, column in enumerate(columns):
-            table.add_column(column, justify="right" if number else "left", no_wrap=True)
-        for row in rows:
-            table.add_row(*map(escape, row))
-        self.console.print(table)
 
 
 def told(moment: Moment) -> str:

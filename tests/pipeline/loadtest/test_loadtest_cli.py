@@ -107,6 +107,14 @@ def test_progress_is_told_in_plain_lines_where_nobody_watches() -> None:
     assert "FAILED" in told(Progress(2.0, 10, failed=1))
 
 
+def test_progress_is_a_bar_on_a_terminal() -> None:
+    written = StringIO()
+    show = LoadShow(Console(file=written, force_terminal=True, width=120))
+    with show.progress("load") as update:
+        update(Progress(1.0, 10, sent=5))
+    assert "5 of 10 sent" in written.getvalue()
+
+
 def test_metrics_are_served_on_the_loopback_interface_meanwhile() -> None:
     port = free_port()
     with served(port) as take:
