@@ -48,7 +48,9 @@ class Ledger:
     """Others, by reason."""
     forgeries_accepted: int = 0
     lost: int = 0
-    """Acknowledged by the broker, and neither accepted nor rejected."""
+    """Acknowledged by the broker, read by ingest, and neither accepted nor rejected."""
+    unjudged: int = 0
+    """Acknowledged, and still waiting for ingest when the time for it was over."""
     duplicated: int = 0
     """Verdicts beyond the first on a record."""
     altered: int = 0
@@ -61,7 +63,14 @@ class Ledger:
     @property
     def ok(self) -> bool:
         """Whether every record has exactly one verdict, and the right one."""
-        wrong = (self.lost, self.duplicated, self.altered, self.out_of_order, self.forgeries_accepted)
+        wrong = (
+            self.lost,
+            self.unjudged,
+            self.duplicated,
+            self.altered,
+            self.out_of_order,
+            self.forgeries_accepted,
+        )
         return not any(wrong) and not self.rejected_wrongly
 
     def to_json(self) -> dict[str, Any]:
@@ -135,11 +144,12 @@ class Counting:
         else:
             self._wrongly[reason] += 1
 
-    def result(self) -> Ledger:
-        """Return the ledger of all that was taken."""
+    def result(self, *, drained: bool = True) -> Ledger:
+        """Return the ledger of all that was taken; `drained`: ingest had read everything."""
         ledger = self._ledger
         ledger.rejected_wrongly = dict(self._wrongly)
-        ledger.lost = int((self._acknowledged & (self.verdicts.kinds == 0)).sum())
+        missing = int((self._acknowledged & (self.verdicts.kinds == 0)).sum())
+        ledger.lost, ledger.unjudged = (missing, 0) if drained else (0, missing)
         return ledger
 
     def _number(self, source: bytes, kind: int, partition: int, offset: int) -> int | None:

@@ -128,7 +128,7 @@ def measure(
         on_progress(Progress(elapsed_s, count, sent=done, phase="counting"))
 
     ledger.read_back(target.properties, target.events, target.rejected, since, counting, counted)
-    books = counting.result()
+    books = counting.result(drained=drained)
     part = slice(load.first, load.first + len(sent))
     absent = {**target.absent, **({} if load.anchored else {"anchored": "this run did not wait for it"})}
     legs = legs_of(

@@ -31,6 +31,7 @@ def tell_run(document: Mapping[str, Any]) -> None:
         f"ledger: {ledger['sent']:,} sent, {ledger['accepted']:,} accepted, {ledger['rejected']:,} rejected "
         f"({ledger['rejected_as_expected']:,} as expected), {ledger['lost']:,} lost, "
         f"{ledger['duplicated']:,} duplicated"
+        + (f", {ledger['unjudged']:,} still wait" if ledger["unjudged"] else "")
     )
     if not ledger["ok"]:
         print(f"THE LEDGER DOES NOT BALANCE: {json.dumps(ledger)}")

@@ -212,8 +212,8 @@ def _ledger(ledger: Mapping[str, Any]) -> str:
         else "<b class=bad>does not balance</b>"
     )
     names = (
-        "sent", "acknowledged", "accepted", "rejected", "rejected_as_expected", "lost", "duplicated",
-        "altered", "out_of_order", "forgeries_accepted", "not_ours",
+        "sent", "acknowledged", "accepted", "rejected", "rejected_as_expected", "lost", "unjudged",
+        "duplicated", "altered", "out_of_order", "forgeries_accepted", "not_ours",
     )  # fmt: skip
     columns = [(name.replace("_", " "), _count(ledger.get(name))) for name in names]
     wrongly = ledger.get("rejected_wrongly")

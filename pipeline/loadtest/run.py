@@ -35,7 +35,7 @@ LAG_OF_OBJECTIVE = 2.0
 WARM_UP_S = 10.0
 GIVE_UP_S = 6.0
 """A trial that has let so many seconds' worth of records wait is over."""
-DRAIN_S = 120.0
+DRAIN_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)

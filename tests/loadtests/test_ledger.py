@@ -80,6 +80,11 @@ def test_a_lost_record_is_found(outputs: Outputs) -> None:
         assert (ledger.lost, ledger.ok) == (1, False)
 
 
+def test_what_still_waits_is_not_lost_and_does_not_balance(outputs: Outputs) -> None:
+    ledger = outputs.judged(outputs.counting(), without=(outputs.good[5],)).result(drained=False)
+    assert (ledger.lost, ledger.unjudged, ledger.ok) == (0, 1, False)
+
+
 def test_a_record_that_the_broker_never_had_is_not_lost(outputs: Outputs) -> None:
     number = outputs.good[5]
     outputs.sent.offsets[number] = UNSET
