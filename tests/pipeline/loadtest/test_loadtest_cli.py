@@ -23,12 +23,38 @@ from tests.kit.receivers import free_port
 ROOT = Path(__file__).parents[3]
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, seconds: float = 120) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "pipeline.cli.main", "loadtest", *arguments]
     return subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=120, check=False, cwd=ROOT
+        command, env=environment, capture_output=True, text=True, timeout=seconds, check=False, cwd=ROOT
     )
+
+
+def test_a_run_on_a_stack_of_its_own_measures_every_leg(tmp_path: Path) -> None:
+    asked = (
+        "--throughput",
+        "100",
+        "--num-records",
+        "200",
+        "--devices",
+        "12",
+        "--bad-share",
+        "0.05",
+        "--seed",
+        "3",
+    )
+    done = run("run", "-o", str(tmp_path), *asked, seconds=280)
+    assert done.returncode == 0, done.stderr
+    assert "200 records sent, " in done.stdout
+    assert "200 sent, 190 accepted, 10 rejected (10 as expected), 0 lost, 0 duplicated" in done.stdout
+    found = json.loads((tmp_path / "result.json").read_text())["attestream"]
+    assert found["ledger"]["ok"]
+    for name in ("published", "accepted", "rejected", "checkpoint", "anchored", "alert"):
+        assert (found["legs"][name]["count"] > 0, found["legs"][name]["missing"]) == (True, 0), name
+        assert (tmp_path / f"{name}.hgrm").exists()
+    assert {"kafka", "ingest", "seal", "anchor", "correlate", "generator", "observer"} <= set(found["stages"])
+    assert "balances" in (tmp_path / "report.html").read_text()
 
 
 def test_a_corpus_is_made_twice_the_same_but_for_its_times(tmp_path: Path) -> None:
