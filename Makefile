@@ -5,16 +5,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 RIVER := build/river
+NATIVE := $(CURDIR)/build/native
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test eval bench conformance faults faults-broken soak lint format lock clean
+.PHONY: help demo test eval bench native native-test conformance faults faults-broken soak lint format lock clean
 
 help:
 	@echo "make demo   run the whole path on real vitals with attacks mixed in   (ARGS='--seconds 30 --report r.json')"
 	@echo "make test   run the tests                                            (ARGS='-k replay')"
 	@echo "make eval   measure the detectors: false alarms, recall, delay, CPU   (DATA=DIR for labelled series)"
 	@echo "make bench  measure throughput, latency, CPU and memory, and two baselines   (ARGS='--rounds 1')"
+	@echo "make native   build the Rust crate that verifies signatures in batches, into .venv; needs cargo"
+	@echo "make native-test   test the crate, and the verification of signatures with it"
 	@echo "make conformance   foreign verifiers and receivers; needs Go, Node, Python 3.12+ and Debian packages"
 	@echo "make faults   schedules of faults drawn from a seed   (ARGS='--seconds 300 --seed 7')"
 	@echo "make faults-broken   does the fault machine find builds that are broken on purpose?"
@@ -46,6 +49,39 @@ $(RIVER)/.ready: tests/eval/requirements.txt | $(READY)
 	@rm -rf $(RIVER)
 	@$(BIN)/python -m pip --disable-pip-version-check install -q --require-hashes --target $(RIVER) -r $<
 	@touch $@
+
+ifneq ($(filter native native-test,$(MAKECMDGOALS)),)
+ifeq ($(shell command -v cargo),)
+$(error attestream: the crate needs cargo on the PATH; without the crate everything works)
+endif
+endif
+
+native: $(VENV)/.native
+	@$(BIN)/python -c 'import schemas.ed25519 as e; print(f"signatures are verified by {e.VERIFIER}")'
+
+# Run within native/, where cargo finds its settings. A new .venv has no crate, so it depends on that.
+$(VENV)/.native: $(READY) $(NATIVE)/.maturin $(wildcard native/* native/.cargo/* native/src/*)
+	@rm -rf $(NATIVE)/wheels
+	@cd native && CARGO_TARGET_DIR=$(NATIVE)/target $(NATIVE)/maturin/bin/maturin build -q --release \
+		--compatibility linux --interpreter $(CURDIR)/$(BIN)/python --out $(NATIVE)/wheels
+	@$(BIN)/python -m pip --disable-pip-version-check install -q --no-index --no-deps --force-reinstall \
+		$(NATIVE)/wheels/*.whl
+	@touch $@
+
+# The build tool, in an environment of its own.
+$(NATIVE)/.maturin: native/requirements.txt | $(READY)
+	@rm -rf $(NATIVE)/maturin
+	@$(BIN)/python -m venv $(NATIVE)/maturin
+	@$(NATIVE)/maturin/bin/pip --disable-pip-version-check install -q --require-hashes -r $<
+	@touch $@
+
+native-test: native
+	@cd native && cargo fmt --check
+	@cd native && PYO3_PYTHON=$(CURDIR)/$(BIN)/python CARGO_TARGET_DIR=$(NATIVE)/target \
+		cargo clippy -q --locked --all-targets --all-features -- -D warnings
+	@cd native && CARGO_TARGET_DIR=$(NATIVE)/target cargo test -q --locked
+	@ATTESTREAM_NATIVE=require $(BIN)/python -m pytest $(ARGS) tests/native tests/schemas/test_ed25519.py \
+		tests/schemas/test_native.py tests/processors/test_authenticate.py
 
 # Needs Go, Node, Python 3.12 or newer and Debian packages besides: verifiers and receivers that nobody here
 # wrote, and our second verifier.

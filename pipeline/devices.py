@@ -66,9 +66,10 @@ class PartitionStates:
 
     def changes(self) -> Iterable[tuple[bytes, bytes]]:
         """Encode each touched state once: the batch's changelog records."""
+        written = self._detectors.dump_all([state.detectors for state in self._touched.values()])
         return [
-            (device_id.encode(), state.encode(self._detectors.dump(state.detectors)))
-            for device_id, state in self._touched.items()
+            (device_id.encode(), state.encode(detectors))
+            for (device_id, state), detectors in zip(self._touched.items(), written, strict=True)
         ]
 
     def committed(self) -> None:

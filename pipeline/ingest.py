@@ -35,6 +35,7 @@ from pipeline.transactional import CONSUME_WAIT_S, TransactionalSession
 from pipeline.trust import load_trust, trust_path
 from processors.access.memory import next_expiry_us
 from processors.model import Outcome
+from schemas.ed25519 import VERIFIER
 
 log = structlog.get_logger()
 
@@ -49,6 +50,7 @@ def run(settings: Settings, slot: int) -> None:
 
 def work(settings: Settings, slot: int, health: Health, stop: Stop) -> None:
     """Run session after session."""
+    log.info("signatures are verified in batches", by=VERIFIER)
     IngestSession.work(settings, slot, health, stop)
 
 

@@ -5,7 +5,6 @@ offset, every signature, time. Nothing that a signature does not cover is truste
 sequences are not looked at here: a forged high sequence must not block a valid one.
 """
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -26,11 +25,9 @@ from schemas.envelope import (
 )
 from schemas.errors import CodecError, FormatError, UnknownSchemaError
 from schemas.events import Event, decode_event
+from schemas.native import BatchVerifier
 from schemas.partition import partition_of
 from schemas.reasons import Reason
-
-BatchVerifier = Callable[[Sequence[bytes], Sequence[bytes], Sequence[bytes]], list[bool]]
-"""(public keys, messages, signatures) -> verdicts by ZIP 215; one call a batch, so a native one fits."""
 
 REGISTRY_MISSES = frozenset({Reason.UNKNOWN_DEVICE, Reason.UNKNOWN_KEY})
 """Reasons that a newer registry may lift."""
@@ -74,6 +71,7 @@ class Authenticate:
         verify: BatchVerifier = verify_batch,
     ) -> None:
         self._kind, self._limits, self._verify = kind, limits, verify
+        self._name = kind.value  # an enumeration takes its time to say it
         # Hashing a key in Python costs as much as decoding its event, and devices recur.
         self._place = lru_cache(maxsize=65_536)(lambda key: partition_of(key, partitions))
         self._prefix = pae_prefix(kind, audience)
@@ -104,8 +102,8 @@ class Authenticate:
             raise _RejectError(Reason.UNKNOWN_SCHEMA, str(error)) from error
         except FormatError as error:
             raise _RejectError(Reason.MALFORMED, str(error)) from error
-        if name != self._kind.value:
-            detail = f"a payload of kind {name} on the topic of {self._kind.value}"
+        if name != self._name:
+            detail = f"a payload of kind {name} on the topic of {self._name}"
             raise _RejectError(Reason.WRONG_KIND, detail)
         event = self._decode(envelope.payload)
         device = event.device_id

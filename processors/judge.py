@@ -26,8 +26,8 @@ class Detectors(Protocol):
     def load(self, data: bytes) -> Any:
         """Read a state."""
 
-    def dump(self, state: Any) -> bytes:
-        """Write a state; `load` gives back exactly it."""
+    def dump_all(self, states: Sequence[Any]) -> list[bytes]:
+        """Write states; `load` gives back exactly each."""
 
     def process(self, events: Sequence[VerifiedEvent], state_of: Callable[[str], Any]) -> list[Finding]:
         """Look at accepted events in order and update states."""
@@ -42,9 +42,9 @@ class NoDetectors:
     def load(self, data: bytes) -> None:
         """Read no state."""
 
-    def dump(self, state: None) -> bytes:  # noqa: ARG002 - the protocol's signature
-        """Write no state."""
-        return b""
+    def dump_all(self, states: Sequence[None]) -> list[bytes]:
+        """Write no states."""
+        return [b""] * len(states)
 
     def process(self, events: Sequence[VerifiedEvent], state_of: Callable[[str], Any]) -> list[Finding]:  # noqa: ARG002
         """Find nothing."""

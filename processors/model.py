@@ -14,7 +14,8 @@ UNREADABLE_HEADERS: Headers = (("unreadable", None),)
 """In place of headers that the client library cannot decode, such as a name that is not UTF-8."""
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen, as events are not (schemas/events.py): there is one of each for every record.
+@dataclass(slots=True)
 class RawRecord:
     """One Kafka record as consumed; `append_ms` is LogAppendTime, the broker's clock."""
 
@@ -36,7 +37,7 @@ class RawRecord:
         return EvidenceRef(self.topic, self.partition, self.offset, digest)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class VerifiedEvent:
     """An event whose every signature verified with keys valid at `registry_offset`.
 

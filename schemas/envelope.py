@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from schemas.codec import CODEC
 from schemas.errors import EnvelopeError
+from schemas.shortcut import read_envelope
 
 MAX_ENVELOPE_BYTES = 64 * 1024
 """A device event larger than this is not one; the cap bounds what one record can cost."""
@@ -27,7 +28,8 @@ class PayloadKind(StrEnum):
     ALERT_CONTROL = "alert_control"
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen, as events are not (schemas/events.py): ingest makes one of each for every record.
+@dataclass(slots=True)
 class Signature:
     """One signature: whose key, by which algorithm, and the 64 bytes of Ed25519."""
 
@@ -36,7 +38,7 @@ class Signature:
     algorithm: str = "ED25519"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SignedEnvelope:
     """A payload exactly as it was signed, with its signatures, the device's or the authority's first."""
 
@@ -62,6 +64,9 @@ def decode_envelope(value: bytes) -> SignedEnvelope:
     if len(value) > MAX_ENVELOPE_BYTES:
         message = f"envelope of {len(value)} bytes is above the limit of {MAX_ENVELOPE_BYTES}"
         raise EnvelopeError(message)
+    plain = read_envelope(value)
+    if plain is not None:
+        return SignedEnvelope(plain[0], (Signature(plain[1], plain[2]),))
     record = CODEC.decode("signed_envelope", value)
     found: Sequence[dict[str, str | bytes]] = record["signatures"]
     if not 1 <= len(found) <= MAX_SIGNATURES:

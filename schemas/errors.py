@@ -1,4 +1,4 @@
-"""The exception family of `schemas`: bytes from outside that do not follow their format."""
+"""The exception family of `schemas`: bytes from outside that break their format, and one beside."""
 
 
 class FormatError(ValueError):
@@ -15,3 +15,7 @@ class UnknownSchemaError(CodecError):
 
 class EnvelopeError(FormatError):
     """A signed envelope or its payload breaks a rule that every producer must keep."""
+
+
+class VerifierError(Exception):
+    """The verifier of signatures that the environment asks for is not there."""

@@ -1,7 +1,6 @@
 """Prints of noise as they travel from the detectors to where those of many devices meet (`device.prints`)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from schemas.codec import CODEC
@@ -22,8 +21,7 @@ class NoisePrint(NamedTuple):
     """The newest change in the lowest bit, 1 for up."""
 
 
-@dataclass(frozen=True, slots=True)
-class NoiseBlock:
+class NoiseBlock(NamedTuple):
     """The prints that ended in one block of a device's events; what is said of an event is the last one's."""
 
     device_id: str

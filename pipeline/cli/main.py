@@ -78,11 +78,12 @@ def _exit_code(error: Exception) -> int | None:
     from loadtests.errors import LoadTestError, PlanError
     from pipeline.settings import PipelineError, UsageError
     from processors.merkle.errors import MerkleError
-    from schemas.errors import FormatError
+    from schemas.errors import FormatError, VerifierError
 
     if isinstance(error, UsageError | PlanError):
         return USAGE_ERROR
-    known = (PipelineError, AnchorError, LoadTestError, FormatError, MerkleError, KafkaException, OSError)
+    ours = (PipelineError, AnchorError, LoadTestError, FormatError, VerifierError, MerkleError)
+    known = (*ours, KafkaException, OSError)
     return FAILURE if isinstance(error, known) else None
 
 

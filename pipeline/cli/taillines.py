@@ -5,6 +5,7 @@ that no record writes to the terminal.
 """
 
 import json
+from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -199,6 +200,6 @@ def _jsonable(value: Any) -> Any:
         return text if text.isprintable() and value.isascii() else f"hex:{value.hex()}"
     if isinstance(value, dict):
         return {str(name): _jsonable(each) for name, each in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple | array):
         return [_jsonable(each) for each in value]
     return value

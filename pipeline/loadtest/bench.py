@@ -28,10 +28,9 @@ from pipeline.loadtest.resultmodel import checked
 from pipeline.loadtest.run import WARM_UP_S, CorpusOptions, Runner, RunOptions, make_corpus
 from pipeline.loadtest.show import LoadShow
 from pipeline.settings import Settings
+from schemas.native import VARIABLE
 
 CRATE = "attestream_fast"
-VERIFIER = "ATTESTREAM_NATIVE"
-"""Environment variable by which a process is told whose verifier to take."""
 KEYS = (
     "ingest_cpu_us", "ingest_cpu_us_bad1pct", "seal_cpu_us", "sustained_per_s", "lost", "duplicated",
     "faust_cpu_ratio", "plain_loop_share", "tessera_cpu_us", "accepted_p99_ms", "alert_p99_ms",
@@ -121,15 +120,15 @@ def _shown(value: float | None) -> str:
 @contextmanager
 def _verifier(choice: str) -> Iterator[None]:
     """Let all processes that are started take one verifier."""
-    before = os.environ.get(VERIFIER)
-    os.environ[VERIFIER] = choice
+    before = os.environ.get(VARIABLE)
+    os.environ[VARIABLE] = choice
     try:
         yield
     finally:
         if before is None:
-            del os.environ[VERIFIER]
+            del os.environ[VARIABLE]
         else:
-            os.environ[VERIFIER] = before
+            os.environ[VARIABLE] = before
 
 
 class Bench:

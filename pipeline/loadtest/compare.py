@@ -33,11 +33,12 @@ from pipeline.local.plan import PYTHON
 from pipeline.local.process import ProcessId, spawn
 from pipeline.local.stack import settings_environment
 from pipeline.settings import Settings
+from schemas.native import VARIABLE
 
 OURS, PLAIN, FAUST = "attestream ingest", "plain loop", "Faust"
 BASELINES = {PLAIN: "loadtests.baselines.plain_loop", FAUST: "loadtests.baselines.faust_ingest"}
 TOPICS = {PLAIN: "loadtest.plain.events", FAUST: "loadtest.faust.events"}
-ENVIRONMENT: Mapping[str, Mapping[str, str]] = {PLAIN: {}, FAUST: {"ATTESTREAM_NATIVE": "off"}}
+ENVIRONMENT: Mapping[str, Mapping[str, str]] = {PLAIN: {}, FAUST: {VARIABLE: "off"}}
 """Nobody who builds on Faust has our crate; the plain loop has whatever ingest has, to be its upper bound."""
 END_S = 30.0
 FILL_S = 600.0

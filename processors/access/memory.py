@@ -74,6 +74,10 @@ class AccessMemories:
         detectors, permits = _split(data)
         return AccessMemory(self._detectors.load(detectors), permits)
 
+    def dump_all(self, memories: Sequence[AccessMemory]) -> list[bytes]:
+        """Write what is remembered of each, as `dump` does."""
+        return [self.dump(memory) for memory in memories]
+
     def dump(self, memory: AccessMemory) -> bytes:
         """Write a memory so that `load` gives exactly it."""
         detectors = self._detectors.dump(memory.detectors)

@@ -108,6 +108,10 @@ class AccessDetectors:
             raise StateError(message)
         return state
 
+    def dump_all(self, states: Sequence[AccessState]) -> list[bytes]:
+        """Write states, each as `dump` does."""
+        return [self.dump(state) for state in states]
+
     def dump(self, state: AccessState) -> bytes:
         """Write a state so that `load` gives exactly it."""
         parts = [bytes((VERSION, len(state.failures)))]

@@ -70,8 +70,9 @@ class BlockLimits(NamedTuple):
     """Those that every block is held against, as `THRESHOLDS` packs them."""
 
 
-THRESHOLDS = Struct("<8d")
-"""noise, spread, step, max_change, warm_blocks, ratio_twice, smooth_ratio, grid_evidence"""
+THRESHOLDS = Struct("<14d")
+"""noise, spread, step, max_change, warm_blocks, ratio_twice, smooth_ratio, grid_evidence, drift_slack,
+drift_limit, jitter (not 0: true), jitter_range, jitter_fill, jitter_calm"""
 Track = bytes
 """What is remembered of a signal from block to block, as `judge` unpacks it: doubles, little-endian. So a
 state is written and read by joining and cutting, many blocks are judged at once without a copy of each
@@ -79,7 +80,7 @@ number (`manyblocks.py`), and memory holds 8 bytes for a number where a list of 
 TRACKED = 25
 TRACK = Struct(f"<{TRACKED}d")
 LEVEL = 6
-_GRID, _EPOCH_N, _LAST_CHANGE = 12, 16, 23
+_EVEN, _EPOCH_N, _LAST_CHANGE = 12, 16, 23
 _LEVEL_OF = Struct("<d")
 Epoch = tuple[float, float, float, float]
 """Lowest and highest level of blocks, the sum of their mean changes, and that of their paths by width."""
@@ -104,7 +105,7 @@ def interrupted(track: Track) -> Track:
     """Forget what only an unbroken course can show: the sensor was off."""
     known = list(TRACK.unpack(track))
     known[LEVEL : LEVEL + 3] = (_NAN, _NAN, _NAN)
-    known[_GRID : _EPOCH_N + 1] = (0.0, 0.0, 0.0, 0.0, 0.0)
+    known[_EVEN : _EPOCH_N + 1] = (0.0, 0.0, 0.0, 0.0, 0.0)
     known[_LAST_CHANGE] = -1.0
     return TRACK.pack(*known)
 

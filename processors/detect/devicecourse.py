@@ -11,8 +11,8 @@ from dataclasses import dataclass
 _MANY = 2**31
 _FEW_EVENTS = 5
 _STEADY_US = 1_000_000
-_FIRST_BLOCKS = 4
-_INTERVAL_MEMORY = 1 / 8
+FIRST_BLOCKS = 4
+INTERVAL_MEMORY = 1 / 8
 _ADOPT_BLOCKS = 64
 
 
@@ -96,14 +96,14 @@ class Course:
             return ("stands still" if stands else "", 1.0)
         interval = took_us / events
         usual = self.interval_us
-        if self.blocks < _FIRST_BLOCKS or usual <= 0.0:
+        if self.blocks < FIRST_BLOCKS or usual <= 0.0:
             self.blocks += 1
             self.interval_us = usual + (interval - usual) / self.blocks
             return "", 1.0
         factor = usual / interval
         if 1 / limits.rate_ratio < factor < limits.rate_ratio:
             self.off_rate = 0
-            self.interval_us += _INTERVAL_MEMORY * (interval - usual)
+            self.interval_us += INTERVAL_MEMORY * (interval - usual)
             return "", 1.0
         self.off_rate += 1
         if self.off_rate >= _ADOPT_BLOCKS:

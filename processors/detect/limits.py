@@ -72,7 +72,11 @@ def _course(table: Table, where: str, blocks: Table) -> BlockLimits:
     step = positive_of(table, where, "step") if "step" in table else 0.0
     max_change = positive_of(table, where, "max_change") if "max_change" in table else math.inf
     warm_blocks = count_of(blocks, "blocks", "warm_blocks", _MAX_COUNT)
+    drift_slack, drift_limit = threshold("drift_slack"), threshold("drift_limit")
     ratio_twice, smooth_ratio = threshold("noise_ratio_twice"), threshold("smooth_ratio")
+    jitter = flag_of(table, where, "jitter", default=False)
+    jitter_range, jitter_fill = threshold("jitter_range"), threshold("jitter_fill")
+    jitter_calm = threshold("jitter_calm")
     grid_evidence = count_of(blocks, "blocks", "grid_evidence", _MAX_COUNT)
     return BlockLimits(
         noise=noise,
@@ -80,20 +84,33 @@ def _course(table: Table, where: str, blocks: Table) -> BlockLimits:
         step=step,
         max_change=max_change,
         warm_blocks=warm_blocks,
-        drift_slack=threshold("drift_slack"),
-        drift_limit=threshold("drift_limit"),
+        drift_slack=drift_slack,
+        drift_limit=drift_limit,
         ratio_twice=ratio_twice,
-        jitter=flag_of(table, where, "jitter", default=False),
+        jitter=jitter,
         rare=RareLimits(
             ratio_once=threshold("noise_ratio"),
             smooth_ratio=smooth_ratio,
-            jitter_range=threshold("jitter_range"),
-            jitter_fill=threshold("jitter_fill"),
-            jitter_calm=threshold("jitter_calm"),
+            jitter_range=jitter_range,
+            jitter_fill=jitter_fill,
+            jitter_calm=jitter_calm,
             grid_evidence=grid_evidence,
         ),
         packed=THRESHOLDS.pack(
-            noise, spread, step, max_change, warm_blocks, ratio_twice, smooth_ratio, grid_evidence
+            noise,
+            spread,
+            step,
+            max_change,
+            warm_blocks,
+            ratio_twice,
+            smooth_ratio,
+            grid_evidence,
+            drift_slack,
+            drift_limit,
+            jitter,
+            jitter_range,
+            jitter_fill,
+            jitter_calm,
         ),
     )
 

@@ -16,15 +16,15 @@ from processors.detect.telemetry_state import NO_SIGNS, OFF, SignalState
 from processors.model import VerifiedEvent
 from schemas.noise import PRINT_SIGNS, NoiseBlock, NoisePrint
 
-_PLACE = 0b1100
-_NEWEST = (1 << BLOCK + 5) - 1
-_KEPT = (1 << PRINT_SIGNS + BLOCK) - 1
-_WHOLE = _KEPT + 1
+PLACE = 0b1100
+NEWEST = (1 << BLOCK + 5) - 1
+KEPT_SIGNS = (1 << PRINT_SIGNS + BLOCK) - 1
+WHOLE = KEPT_SIGNS + 1
 """Stands above the signs of a signal that has all of them, so that a print may end at any of its last eight;
 before, the highest bit tells how many there are."""
-_PRINT = (1 << PRINT_SIGNS) - 1
-_LEAST, _MOST = PRINT_SIGNS // 4, PRINT_SIGNS - PRINT_SIGNS // 4
-_MOST_TURNS = _MOST + PRINT_SIGNS // 12
+PRINT = (1 << PRINT_SIGNS) - 1
+LEAST_RISES, MOST_RISES = PRINT_SIGNS // 4, PRINT_SIGNS - PRINT_SIGNS // 4
+MOST_TURNS = MOST_RISES + PRINT_SIGNS // 12
 """White noise turns at two of three samples: more turns than rises are normal."""
 MANY = 96
 """From so many signals on it costs less to compare their samples together."""
@@ -36,15 +36,16 @@ Places = Sequence[Sequence[int]]
 """By the newest eight signs and the five before: how many samples ago prints end, oldest first."""
 
 
-def _places(signs_of_place: int) -> Places:
-    mask = (1 << signs_of_place) - 1
+def _places(mask: int) -> Places:
     return [
-        tuple(back for back in range(BLOCK - 1, -1, -1) if signs >> back & mask == _PLACE)
-        for signs in range(_NEWEST + 1)
+        tuple(back for back in range(BLOCK - 1, -1, -1) if signs >> back & mask == PLACE)
+        for signs in range(NEWEST + 1)
     ]
 
 
-_PLACES, _FAST_PLACES = _places(4), _places(6)
+MASK, FAST_MASK = 0b1111, 0b111111
+"""How many signs the place of a print takes."""
+PLACES, FAST_PLACES = _places(MASK), _places(FAST_MASK)
 
 
 def take_noise(scenes: Sequence[Scene], noise: list[NoiseBlock]) -> None:
@@ -55,20 +56,20 @@ def take_noise(scenes: Sequence[Scene], noise: list[NoiseBlock]) -> None:
     devices = [_whole(scene) for scene in scenes]
     rises = iter(_rises([signal.samples for whole in devices for signal, _ in whole]))
     for scene, whole in zip(scenes, devices, strict=True):
-        places = _FAST_PLACES if 0.0 < scene.state.course.interval_us < FAST_US else _PLACES
+        places = FAST_PLACES if 0.0 < scene.state.course.interval_us < FAST_US else PLACES
         found: list[NoisePrint] = []
         for signal, stands in whole:
             signs = signal.signs << BLOCK | next(rises)
-            if signs < _WHOLE:
+            if signs < WHOLE:
                 signal.signs = signs
                 continue
-            signal.signs = signs & _KEPT | _WHOLE
-            for back in places[signs & _NEWEST]:
-                print_signs = signs >> back & _PRINT
-                if _moves(print_signs):
+            signal.signs = signs & KEPT_SIGNS | WHOLE
+            for back in places[signs & NEWEST]:
+                print_signs = signs >> back & PRINT
+                if moves(print_signs):
                     found.append(NoisePrint(stands, back, print_signs))
         if found:
-            noise.append(_block_of(scene.verified, found))
+            noise.append(block_of(scene.verified, found))
 
 
 def _whole(scene: Scene) -> list[tuple[SignalState, int]]:
@@ -120,13 +121,13 @@ def _is_on(signals: Mapping[int, SignalState], code: int) -> bool:
     return signal is not None and signal.run != OFF
 
 
-def _moves(signs: int) -> bool:
+def moves(signs: int) -> bool:
     """Tell whether it goes up and down enough: flat, coarse, rising and zigzag stretches say nothing."""
-    turns = (signs ^ signs >> 1) & _PRINT >> 1
-    return _LEAST <= signs.bit_count() <= _MOST and _LEAST <= turns.bit_count() <= _MOST_TURNS
+    turns = (signs ^ signs >> 1) & PRINT >> 1
+    return LEAST_RISES <= signs.bit_count() <= MOST_RISES and LEAST_RISES <= turns.bit_count() <= MOST_TURNS
 
 
-def _block_of(verified: VerifiedEvent, found: Sequence[NoisePrint]) -> NoiseBlock:
+def block_of(verified: VerifiedEvent, found: Sequence[NoisePrint]) -> NoiseBlock:
     """Return what a block's last event tells of the prints found in it."""
     event, source = verified.event, verified.source
     return NoiseBlock(

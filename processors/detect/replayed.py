@@ -12,10 +12,10 @@ ROWS = 6
 CRC = 4
 """Bytes of one."""
 KEPT = 192
-_SAMPLED = 4  # a power of two
+SAMPLED = 4  # a power of two
 _FIRST_SPACING = 8
 _WINDOW = struct.Struct(f"<{ROWS}I")
-_LARGEST_SPACING = 2**30
+LARGEST_SPACING = 2**30
 
 
 class Prints:
@@ -32,13 +32,18 @@ class Prints:
         self.spacing = _FIRST_SPACING
         self.since = 0
 
+    @property
+    def missing(self) -> bool:
+        """Whether fewer rows were seen than a window has."""
+        return len(self.rows) < ROWS * CRC
+
     def add(self, row: int) -> bool:
         """Take a row's CRC; whether a window may end with it, as every fourth does."""
         self.rows += row.to_bytes(CRC, "little")
         if len(self.rows) > ROWS * CRC:
             del self.rows[:CRC]
         self.since += 1
-        return row % _SAMPLED == 0
+        return row % SAMPLED == 0
 
     def meet(self, span_rows: float) -> int:
         """Look at the window that ends now, and maybe keep it; return how many rows ago it was met, about.
@@ -63,7 +68,7 @@ class Prints:
         self.kept += window
         if len(self.kept) <= KEPT * CRC:
             return
-        if KEPT * self.spacing >= span_rows or self.spacing >= _LARGEST_SPACING:
+        if KEPT * self.spacing >= span_rows or self.spacing >= LARGEST_SPACING:
             del self.kept[:CRC]
         else:
             kept = memoryview(self.kept).cast("I")

@@ -40,7 +40,7 @@ def bind(signal: SignalState, limits: SignalLimits, open_rules: int) -> None:
     signal.open = open_rules
     signal.floor, signal.roof = gate(limits)
     signal.off_low, signal.off_high = limits.off or (math.inf, -math.inf)
-    signal.stuck_after = limits.stuck_after or NEVER
+    signal.stuck_after = limits.stuck_after or MAX_RUN  # there `look` counts no further
     if signal.open or signal.unit or signal.run < 1:
         signal.floor = math.inf
 

@@ -24,7 +24,7 @@ SILENCE_AFTER_S = 150.0
 every few seconds; `silence_after_s` is a deployment's setting."""
 BATCH = 256
 PRINTS = "device.prints"
-FLEET, INGEST_BATCH = 100, 2000
+FLEET, INGEST_BATCH = 500, 2000
 ANY_SIGNAL = 1
 """In place of an MDC code for a signal that has none; codes of the standard are 65,536 and more."""
 States = dict[str, bytes]
@@ -148,21 +148,29 @@ def limits(code: int) -> tuple[float, float]:
     return signal.low, signal.high
 
 
-def cpu_us_per_event(readings: Sequence[Reading], runs: int = 5) -> float:
+def cpu_us_per_event(readings: Sequence[Reading], runs: int = 3) -> float:
     """CPU of all rules for one event, in microseconds: the median of several runs over the readings.
 
-    Each is sent by `FLEET` devices in turn, in batches as ingest takes them: blocks are judged together.
+    Each is sent by `FLEET` devices in turn, in batches as ingest takes them. A batch's events are made right
+    before it is judged, as decoding leaves them (codes shared, values in an array), and that is not counted.
     """
     devices = [f"{readings[0].device}-{number}" for number in range(FLEET)]
-    events = [replace(reading, device=device).event for reading in readings for device in devices]
+    codes: dict[tuple[int, ...], tuple[int, ...]] = {}
+    shared = [replace(each, codes=codes.setdefault(each.codes, each.codes)) for each in readings]
+    sent = [(reading, device) for reading in shared for device in devices]
     noise: list[NoiseBlock] = []
     detectors = TelemetryDetectors(_config(), noise=noise)
     taken = []
     for _ in range(runs):
         states: dict[str, Any] = {device: detectors.new() for device in devices}
-        started = time.process_time_ns()
-        for at in range(0, len(events), INGEST_BATCH):
-            detectors.process(events[at : at + INGEST_BATCH], states.__getitem__)
+        spent = 0
+        for at in range(0, len(sent), INGEST_BATCH):
+            batch = [
+                replace(reading, device=device).event for reading, device in sent[at : at + INGEST_BATCH]
+            ]
+            started = time.process_time_ns()
+            detectors.process(batch, states.__getitem__)
+            spent += time.process_time_ns() - started
             noise.clear()
-        taken.append((time.process_time_ns() - started) / 1000 / len(events))
+        taken.append(spent / 1000 / len(sent))
     return median(taken)

@@ -1,5 +1,6 @@
 """The real ICU record as one device would send it; its first half is for tuning, its second is scored."""
 
+from array import array
 from dataclasses import dataclass
 from functools import cache, cached_property
 from random import Random
@@ -44,7 +45,7 @@ class Reading:
     @cached_property
     def event(self) -> VerifiedEvent:
         """As the detectors get it; made once, since most readings are shared by all trials."""
-        body = {"codes": list(self.codes), "values": list(self.values)}
+        body = {"codes": self.codes, "values": array("d", self.values)}
         return VerifiedEvent(
             Event(PayloadKind.TELEMETRY, self.device, 1, self.offset + 1, self.device_us, body),
             self.offset.to_bytes(32, "big"),

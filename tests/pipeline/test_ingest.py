@@ -4,12 +4,17 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import structlog
 
-from pipeline import kafka, topics
+from pipeline import ingest, kafka, topics
 from pipeline.authority import NewKey
 from pipeline.identity import create_identity
+from pipeline.settings import Settings
+from pipeline.stage import Health, Stop
+from schemas.ed25519 import VERIFIER
 from schemas.envelope import (
     MAX_ENVELOPE_BYTES,
     PayloadKind,
@@ -237,3 +242,11 @@ def test_silence_is_judged_past_markers_that_are_no_records(deployment: Deployme
         aborting.flush(20)
         aborting.abort_transaction(20)
         wait_for(lambda: "silence" in rules(quick, device), "silence")
+
+
+def test_a_worker_says_at_its_start_what_verifies_signatures(tmp_path: Path) -> None:
+    settings, stop = Settings(data_dir=tmp_path, bootstrap_servers="127.0.0.1:1"), Stop()
+    stop.request()
+    with structlog.testing.capture_logs() as logs:
+        ingest.work(settings, 0, Health(settings, "ingest", 0), stop)
+    assert {"event": "signatures are verified in batches", "by": VERIFIER, "log_level": "info"} in logs

@@ -21,7 +21,7 @@ from schemas.envelope import (
     payload_type,
 )
 from schemas.errors import CodecError, EnvelopeError, FormatError, UnknownSchemaError
-from schemas.events import decode_event
+from schemas.events import decode_event, encode_event
 from schemas.signing import SigningIdentity
 
 SIGNATURE = Signature("key-1", bytes(64))
@@ -123,7 +123,8 @@ def test_device_signs_what_an_independent_verifier_checks() -> None:
     assert (signature.key_id, signature.algorithm) == ("key-1", "ED25519")
     assert signature.signature == ed25519.sign(IDENTITY.seed, message)
     assert IDENTITY.public_key == ed25519.public_key(IDENTITY.seed)
-    assert dict(decode_event(PayloadKind.TELEMETRY, envelope.payload).body) == BODY
+    assert envelope.payload == encode_event(PayloadKind.TELEMETRY, BODY)
+    assert decode_event(PayloadKind.TELEMETRY, envelope.payload).device_id == BODY["device_id"]
 
 
 def test_signature_of_one_kind_or_deployment_is_none_of_another() -> None:

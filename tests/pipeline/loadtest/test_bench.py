@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.loadtest import bench as module
-from pipeline.loadtest.bench import KEYS, VERIFIER, Bench, BenchOptions, Figures, bench
+from pipeline.loadtest.bench import KEYS, Bench, BenchOptions, Figures, bench
 from pipeline.loadtest.show import LoadShow
 from pipeline.settings import Settings
+from schemas.native import VARIABLE
 
 
 @pytest.mark.parametrize("has_crate", [True, False])
@@ -19,17 +20,17 @@ def test_both_verifiers_stand_beside_each_other(
     asked: list[str] = []
 
     def run(_self: Bench) -> Figures:
-        asked.append(os.environ[VERIFIER])
+        asked.append(os.environ[VARIABLE])
         found = Figures()
         found.values["ingest_cpu_us"] = 25.0 if asked[-1] == "require" else 52.0
         return found
 
     monkeypatch.setattr(Bench, "run", run)
     monkeypatch.setattr(module, "find_spec", lambda _name: object() if has_crate else None)
-    monkeypatch.delenv(VERIFIER, raising=False)
+    monkeypatch.delenv(VARIABLE, raising=False)
     document = bench(Settings(data_dir=tmp_path), BenchOptions(out=tmp_path), LoadShow())
     assert asked == (["require", "off"] if has_crate else ["off"])
-    assert VERIFIER not in os.environ
+    assert VARIABLE not in os.environ
     assert document == json.loads((tmp_path / "bench.json").read_text())
     assert {"native", "wheels_only", *KEYS} <= set(document)
     assert set(KEYS) <= set(document["wheels_only"])

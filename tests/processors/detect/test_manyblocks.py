@@ -4,13 +4,14 @@ import random
 from array import array
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from processors.detect import DetectConfig, TelemetryDetectors
-from processors.detect.blocks import BLOCK, Block, BlockLimits, interrupted, judge, new_track
+from processors.detect.blocks import BLOCK, TRACKED, Block, BlockLimits, interrupted, judge, new_track
 from processors.detect.deviceblocks import MANY
-from processors.detect.manyblocks import judge_many
+from processors.detect.manyblocks import judge_columns, judge_many
 from processors.model import RawRecord, VerifiedEvent
 from schemas.envelope import PayloadKind
 from schemas.events import Event
@@ -72,6 +73,34 @@ def course(kind: int, level: float, number: int, rng: random.Random) -> float:
         case 5:
             return level + 0.001 * rng.gauss(0, 1.2)
     return noisy
+
+
+@given(
+    st.integers(3, 2 * BLOCK).flatmap(
+        lambda count: st.lists(
+            st.tuples(st.lists(numbers, min_size=count, max_size=count), st.sampled_from(LIMITS)), max_size=12
+        )
+    )
+)
+@settings(deadline=None)
+def test_blocks_of_any_length_are_judged_alike(made: list[tuple[list[float], BlockLimits]]) -> None:
+    if not made:
+        return
+    known = [new_track()] * len(made)
+    for _ in range(6):
+        thresholds = np.frombuffer(b"".join(limits.packed for _, limits in made)).reshape(len(made), -1)
+        after, broken = judge_columns(
+            np.frombuffer(b"".join(known)).reshape(len(made), TRACKED),
+            thresholds,
+            np.array([samples for samples, _ in made]),
+            [limits for _, limits in made].__getitem__,
+        )
+        alone = [judge(track, *each) for track, each in zip(known, made, strict=True)]
+        known = [track for track, _ in alone]
+        assert after.tobytes() == b"".join(known)
+        assert {number: list(each) for number, each in broken.items()} == {
+            number: list(broke) for number, (_, broke) in enumerate(alone) if broke
+        }
 
 
 def test_long_courses_of_many_signals_are_judged_alike() -> None:

@@ -1,0 +1,245 @@
+"""States of many devices side by side: a row each, in tables of numbers.
+
+A device that shows nothing of note is a few numbers that change; those of a thousand devices change at once
+by numpy's columns for a tenth of what a thousand take one by one. A row is the state's bytes as they are
+written (`statebytes.py`), so it is read and written by copying. Only devices without open findings live here,
+and only while they send one list of codes: whatever else happens is for the objects of `telemetry_state.py`.
+"""
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from processors.detect.blocks import BLOCK, THRESHOLDS, TRACKED
+from processors.detect.config import DetectConfig
+from processors.detect.limits import SignalLimits, gate
+from processors.detect.relations import RELATED, RelationLimits
+from processors.detect.replayed import KEPT, ROWS
+from processors.detect.statebytes import WORD, read_state, write_state
+from processors.detect.telemetry_state import MAX_RUN, TelemetryState
+from schemas.events import MAX_READINGS
+
+Array = np.ndarray[Any, np.dtype[Any]]
+SAMPLES = BLOCK + 1
+"""Of a signal that was on throughout a block, with the last one of the block before."""
+ROOM = 2 * BLOCK
+"""Samples that a row has room for: a signal that came on late in a block takes its samples into the next."""
+_GROWTH = 4, 3
+
+
+@lru_cache(maxsize=64)
+def hot_dtype(signals: int) -> np.dtype[Any]:
+    """Return the columns that any event may change: the head of a state, and each signal's last sample."""
+    n = signals
+    return np.dtype(
+        [
+            ("version", "u1"), ("events", "u1"), ("begun", "u1"), ("most", "u1"), ("rows", "u1"),
+            ("kept", "u1"), ("_0", "V2"), ("signals", "<u2"), ("relations", "<u2"), ("episodes", "<u2"),
+            ("_1", "V2"), ("first_offset", "<i8"), ("time_us", "<i8"), ("append_ms", "<i8"),
+            ("top_us", "<i8"), ("difference_us", "<i8"), ("below_since_ms", "<i8"), ("block_us", "<i8"),
+            ("block_append_ms", "<i8"), ("interval_us", "<f8"), ("below", "<u4"), ("spacing", "<u4"),
+            ("since", "<u4"), ("blocks", "<u2"), ("off_rate", "<u2"), ("crcs", "<u4", (ROWS,)),
+            ("last", "<f8", (n,)), ("offset", "<i8", (n,)), ("run", "<i4", (n,)), ("count", "u1", (n,)),
+            ("_2", f"V{-5 * n % WORD}"),
+        ]
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=64)
+def cold_dtype(signals: int, relations: int) -> np.dtype[Any]:
+    """Return the columns that the end of a block changes."""
+    n, r = signals, relations
+    return np.dtype(
+        [
+            ("unit_level", "<f8", (n,)), ("signs", "<u8", (n,)), ("track", "<f8", (n, TRACKED)),
+            ("code", "<i4", (n,)), ("unit", "u1", (n,)), ("unit_count", "u1", (n,)), ("carried", "u1", (n,)),
+            ("_0", f"V{-7 * n % WORD}"),
+            ("relation", "<f8", (r, RELATED)), ("relation_code", "<i4", (r,)), ("_1", f"V{-4 * r % WORD}"),
+        ]
+    )  # fmt: skip
+
+
+def gather(table: Array, which: Array) -> Array:
+    """Return a copy of these rows of a structured table.
+
+    As bytes: numpy else copies field by field, which takes twenty times as long.
+    """
+    rows: Array = table.view((np.void, table.dtype.itemsize))[which].view(table.dtype)
+    return rows
+
+
+def scatter(table: Array, which: Array, rows: Array) -> None:
+    """Put rows back where `gather` took them from."""
+    table.view((np.void, table.dtype.itemsize))[which] = rows.view((np.void, table.dtype.itemsize))
+
+
+class Place(NamedTuple):
+    """What devices must have in common to live in one table."""
+
+    codes: tuple[int, ...]
+    """As their events list them; some may not be configured."""
+    signals: tuple[int, ...]
+    """Codes that are judged, in the order in which the state holds them."""
+    relations: tuple[int, ...]
+
+
+def place_of(state: TelemetryState, config: DetectConfig, codes: Sequence[int]) -> Place | None:
+    """Return where a device that sends these codes next may live; None where it may not."""
+    signals = state.signals
+    if (
+        state.alone < BLOCK
+        or state.episodes
+        or not state.begun
+        or state.prints.missing
+        or any(each.unit or len(each.samples) > ROOM for each in signals.values())
+        or len(set(codes)) < len(codes)
+        or len(codes) > MAX_READINGS
+        or not signals
+        or signals.keys() != set(codes) & config.signals.keys()
+        or not state.relations.keys() <= {each.codes[0] for each in config.relations}
+    ):
+        return None
+    return Place(tuple(codes), tuple(signals), tuple(sorted(state.relations)))
+
+
+class Related(NamedTuple):
+    """A relation between signals of a table; `at` is where its track stands, None before its first block."""
+
+    limits: RelationLimits
+    signals: list[int]
+    at: int | None
+    is_of_lasts: bool
+    """Whether the last samples are held against each other: they are seldom, and come together."""
+
+
+class Rows:
+    """The table of one place under one configuration."""
+
+    def __init__(self, config: DetectConfig, place: Place, codes: Sequence[int]) -> None:
+        """`codes` are the place's, in the type that events have."""
+        signals, relations = len(place.signals), len(place.relations)
+        self.config, self.place = config, place
+        self.codes = codes
+        self.positions = np.array([place.codes.index(code) for code in place.signals], np.intp)
+        self.limits = Limits(config, place.signals)
+        self.related = [
+            Related(
+                limits,
+                [place.signals.index(code) for code in limits.codes],
+                place.relations.index(limits.codes[0]) if limits.codes[0] in place.relations else None,
+                limits.kind == "mean" and config.signals[limits.codes[0]].course is None,
+            )
+            for limits in config.relations
+            if set(limits.codes) <= set(place.signals)
+        ]
+        self.hot: Array = np.zeros(0, hot_dtype(signals))
+        self.cold: Array = np.zeros(0, cold_dtype(signals, relations))
+        self.kept: Array = np.zeros((0, KEPT), "<u4")
+        self.samples: Array = np.zeros((0, ROOM, signals), "<f8")
+        self._free: list[int] = []
+
+    @property
+    def used(self) -> int:
+        """How many devices live here."""
+        return len(self.hot) - len(self._free)
+
+    def move_in(self, state: TelemetryState) -> None:
+        """Take a state that `place_of` said belongs here."""
+        data = write_state(state)
+        if not self._free:
+            self._grow()
+        state.rows, state.row = self, self._free.pop()
+        row, at = state.row, 0
+        for table in (self.hot, self.cold):
+            table[row] = np.frombuffer(data, table.dtype, 1, at)[0]
+            at += table.dtype.itemsize
+        kept, most = int(self.hot["kept"][row]), int(self.hot["most"][row])
+        self.kept[row] = self.samples[row] = 0
+        self.kept[row, :kept] = np.frombuffer(data, "<u4", kept, at)
+        signals = len(self.place.signals)
+        found = np.frombuffer(data, "<f8", most * signals, at + 4 * kept)
+        self.samples[row, :most] = found.reshape(most, signals)
+        state.reset()
+
+    def move_out(self, state: TelemetryState) -> None:
+        """Give a state its objects back."""
+        events = int(self.hot["events"][state.row])
+        self.hot["events"][state.row] = 0  # a block at its end is no state to be read, unless it is at hand
+        (data,) = self.dump([state.row])
+        state.leave()
+        read_state(state, data)
+        state.events, state.alone = events, 0
+
+    def release(self, row: int) -> None:
+        """Give a row to the next device that needs one."""
+        self._free.append(row)
+
+    def dump(self, rows: Sequence[int]) -> list[bytes]:
+        """Write the states of these rows, as `write_state` would."""
+        which = np.array(rows, np.intp)
+        hot, cold, kept, samples = (
+            found.tobytes()
+            for found in (
+                gather(self.hot, which),
+                gather(self.cold, which),
+                self.kept[which],
+                self.samples[which],
+            )
+        )
+        h, c, k = self.hot.dtype.itemsize, self.cold.dtype.itemsize, 4 * KEPT
+        width = WORD * len(self.place.signals)
+        written = []
+        for n, (prints, most) in enumerate(
+            zip(self.hot["kept"][which].tolist(), self.hot["most"][which].tolist(), strict=True)
+        ):
+            s = n * ROOM * width
+            written.append(
+                hot[n * h : n * h + h]
+                + cold[n * c : n * c + c]
+                + kept[n * k : n * k + 4 * prints]
+                + samples[s : s + most * width]
+            )
+        return written
+
+    def _grow(self) -> None:
+        before = len(self.hot)
+        after = max(64, before * _GROWTH[0] // _GROWTH[1])
+        for name in ("hot", "cold", "kept", "samples"):
+            table = getattr(self, name)
+            larger = np.zeros((after, *table.shape[1:]), table.dtype)
+            larger[:before] = table
+            setattr(self, name, larger)
+        self._free = list(range(after - 1, before - 1, -1))
+
+
+class Limits:
+    """Limits of a table's signals as columns; never met where a signal has none."""
+
+    def __init__(self, config: DetectConfig, signals: Sequence[int]) -> None:
+        each = [config.signals[code] for code in signals]
+        gates = [gate(limits) for limits in each]
+        offs = [limits.off or (math.inf, -math.inf) for limits in each]
+        self.of: list[SignalLimits] = each
+        self.floor, self.roof = np.array(gates).T.copy()
+        self.off_low, self.off_high = np.array(offs).T.copy()
+        self.low, self.high = np.array([limits.low for limits in each]), np.array([lim.high for lim in each])
+        self.ceiling = np.array([math.inf if limits.ceiling is None else limits.ceiling for limits in each])
+        self.has_units = np.array([bool(limits.units) for limits in each])
+        self.longest_run = np.array([(limits.stuck_after or MAX_RUN) - 1 for limits in each])
+        courses = [(at, limits.course) for at, limits in enumerate(each) if limits.course is not None]
+        self.courses = [course for _, course in courses]
+        self.course_at = np.array([at for at, _ in courses], np.intp)
+        self.thresholds = np.frombuffer(b"".join(course.packed for course in self.courses), "<f8").reshape(
+            len(courses), THRESHOLDS.size // WORD
+        )
+        stands = [config.noise_of.get(code) for code in signals]
+        self.noise_code = np.array([-1 if code is None else code for code in stands])
+        self.has_noise = np.array([code is not None for code in stands])
+        # Where a device sends both signals of a relation, the noise of one stands for that of the other.
+        self.stands_at = [
+            signals.index(code) if code is not None and code != own and code in signals else None
+            for own, code in zip(signals, stands, strict=True)
+        ]

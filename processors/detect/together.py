@@ -1,0 +1,258 @@
+"""Judges a batch's events of many devices by rounds: the first of each device, then the second of each.
+
+What cannot be judged by columns, because its device shows something or is alone with its codes, is given back
+to be judged event by event.
+"""
+
+import struct
+import sys
+from array import array
+from collections.abc import Sequence
+from operator import attrgetter, itemgetter
+from typing import Any, NamedTuple
+from zlib import crc32
+
+import numpy as np
+
+from processors.detect.blocks import BLOCK
+from processors.detect.config import DetectConfig
+from processors.detect.noiseprints import block_of
+from processors.detect.rounds import MAX_APPEND_MS, MAX_TIME_US, Events, take_round
+from processors.detect.rowblocks import end_row_blocks
+from processors.detect.rows import Array, Place, Rows, place_of
+from processors.detect.telemetry_state import LEAST_DEVICES, TelemetryState
+from processors.model import VerifiedEvent
+from schemas.noise import NoiseBlock
+
+MAX_TABLES = 64
+"""Of different codes or configurations; devices with others are judged one by one."""
+LEAST_ALIKE = 8
+"""Devices that fit into a table, for a new one to be made."""
+LEAST_ROUND = 4
+"""A round of fewer costs more than to judge them alone."""
+MOST_BLOCKS = 320
+"""Devices whose blocks are judged at once: what that takes then fits into a core's cache."""
+_NEVER = 2**62
+# In C: a function of ours for each of them would cost as much as the judging.
+_EVENT, _SOURCE, _BODY = map(attrgetter, ("event", "source", "body"))
+_ROW, _ROWS = attrgetter("row"), attrgetter("rows")
+_TIME, _APPEND, _OFFSET = map(attrgetter, ("time_us", "append_ms", "offset"))
+_CODES, _VALUES = itemgetter("codes"), itemgetter("values")
+Configs = list[DetectConfig]
+"""Of the device of each event."""
+
+
+class Left(NamedTuple):
+    """What was not judged: numbers of events, in order, and blocks that are at their end by their last's."""
+
+    numbers: list[int]
+    blocks: list[int]
+
+
+class Tables:
+    """The tables of all places; owns rows that states live in."""
+
+    def __init__(self, noise: list[NoiseBlock] | None) -> None:
+        self._noise = noise
+        self._tables: dict[tuple[int, Place], Rows] = {}
+
+    def judge(
+        self, events: Sequence[VerifiedEvent], states: Sequence[TelemetryState], configs: Configs
+    ) -> Left:
+        """Judge what can be judged by columns; `states` and `configs` are those of the events' devices."""
+        self._move_in(events, states, configs)
+        left = Left([], [])
+        groups: dict[Rows, Sequence[int]] = {}
+        tables = list(map(_ROWS, states))
+        (first, *others) = set(tables)
+        if not others and first is not None and configs.count(first.config) == len(states):
+            groups[first] = range(len(states))
+        else:
+            groups = self._groups(states, configs, left)
+        for rows, numbers in groups.items():
+            _Batch(rows, numbers, events, states, self._noise).judge(left)
+        left.numbers.sort()
+        left.blocks.sort()
+        return left
+
+    def _groups(
+        self, states: Sequence[TelemetryState], configs: Configs, left: Left
+    ) -> dict[Rows, Sequence[int]]:
+        """Return the events of each table; those of devices outside go to `left`."""
+        groups: dict[Rows, list[int]] = {}
+        for number, (state, config) in enumerate(zip(states, configs, strict=True)):
+            rows = state.rows
+            if rows is None:
+                left.numbers.append(number)
+            elif rows.config is not config:
+                rows.move_out(state)
+                left.numbers.append(number)
+            elif rows in groups:
+                groups[rows].append(number)
+            else:
+                groups[rows] = [number]
+        return dict(groups)
+
+    def _move_in(
+        self, events: Sequence[VerifiedEvent], states: Sequence[TelemetryState], configs: Configs
+    ) -> None:
+        if None not in set(map(_ROWS, states)) or len(set(states)) < LEAST_DEVICES:
+            return
+        outside = [number for number, state in enumerate(states) if state.rows is None]
+        first_of = {states[number]: number for number in reversed(outside)}
+        alike: dict[tuple[int, Place], list[TelemetryState]] = {}
+        example: dict[tuple[int, Place], int] = {}
+        for state, number in first_of.items():
+            config = configs[number]
+            place = place_of(state, config, events[number].event.body["codes"])
+            if place is not None:
+                alike.setdefault((id(config), place), []).append(state)
+                example[id(config), place] = number
+        for key, those in alike.items():
+            rows = self._tables.get(key)
+            if rows is None and len(those) >= LEAST_ALIKE:
+                number = example[key]
+                rows = self._new(configs[number], key[1], events[number].event.body["codes"])
+            if rows is not None:
+                for state in those:
+                    rows.move_in(state)
+
+    def _new(self, config: DetectConfig, place: Place, codes: Sequence[int]) -> Rows | None:
+        if len(self._tables) >= MAX_TABLES:
+            self._tables = {key: rows for key, rows in self._tables.items() if rows.used}
+            if len(self._tables) >= MAX_TABLES:
+                return None
+        rows = self._tables[id(config), place] = Rows(config, place, codes)
+        return rows
+
+
+class _Batch:
+    """The events of a batch whose devices live in one table."""
+
+    def __init__(
+        self,
+        rows: Rows,
+        numbers: Sequence[int],
+        events: Sequence[VerifiedEvent],
+        states: Sequence[TelemetryState],
+        noise: list[NoiseBlock] | None,
+    ) -> None:
+        self._rows, self._events, self._states, self._noise = rows, events, states, noise
+        self._columns = _columns(rows, numbers, events, states)
+        size = len(rows.hot)
+        self._left_from = np.full(size, _NEVER)
+        """By row: from which of its device's events on they are judged alone."""
+        self._done = np.zeros(size, np.int64)
+        """By row: how many of its device's events are judged."""
+        self._last = np.zeros(size, np.int64)
+        """By row: the number of the last of them, or of the one at hand."""
+        self._waiting: list[Array] = []
+        """Rows whose blocks are at their end: they wait until their devices speak again, or the batch is
+        over, since many are judged for less."""
+
+    def judge(self, left: Left) -> None:
+        """Judge round after round."""
+        columns, rows = self._columns, self._rows
+        rounds, nth = _rounds_of(columns.row)
+        for number, whole_round in enumerate(rounds):
+            at = self._still_here(whole_round)
+            if self._waiting and (rows.hot["events"][columns.row[at]] == BLOCK).any():
+                self._end_blocks(left)
+                at = self._still_here(at)
+            if len(at):
+                self._round(number, columns.at(at))
+        if self._waiting:
+            self._end_blocks(left)
+        left.numbers.extend(columns.number[nth >= self._left_from[columns.row]].tolist())
+
+    def _still_here(self, at: Array) -> Array:
+        here: Array = at[self._left_from[self._columns.row[at]] == _NEVER]
+        return here
+
+    def _round(self, number: int, events: Events) -> None:
+        those = events.row
+        self._last[those] = events.number
+        if len(those) < LEAST_ROUND:
+            self._leave(those)
+            return
+        is_taken = take_round(self._rows, events)
+        self._leave(those[~is_taken])
+        those = those[is_taken]
+        self._done[those] = number + 1
+        whole = those[self._rows.hot["events"][those] == BLOCK]
+        if len(whole):
+            self._waiting.append(whole)
+
+    def _leave(self, those: Array) -> None:
+        """Move devices out; what follows of their events is judged alone."""
+        self._left_from[those] = self._done[those]
+        for number in self._last[those].tolist():
+            self._rows.move_out(self._states[number])
+
+    def _end_blocks(self, left: Left) -> None:
+        waiting = np.concatenate(self._waiting)
+        self._waiting.clear()
+        for begin in range(0, len(waiting), MOST_BLOCKS):
+            self._end_some(waiting[begin : begin + MOST_BLOCKS], left)
+
+    def _end_some(self, which: Array, left: Left) -> None:
+        ended = end_row_blocks(self._rows, which, with_noise=self._noise is not None)
+        if self._noise is not None:
+            for at, prints in ended.prints:
+                self._noise.append(block_of(self._events[int(self._last[which[at]])], prints))
+        odd = which[~ended.is_taken]
+        left.blocks.extend(self._last[odd].tolist())
+        self._leave(odd)
+
+
+def _columns(
+    rows: Rows, numbers: Sequence[int], events: Sequence[VerifiedEvent], states: Sequence[TelemetryState]
+) -> Events:
+    count, codes, width = len(numbers), rows.codes, len(rows.codes)
+    is_all = count == len(events)
+    those = events if is_all else [events[number] for number in numbers]
+    devices = states if is_all else [states[number] for number in numbers]
+    inside, sources = list(map(_EVENT, those)), list(map(_SOURCE, those))
+    bodies = list(map(_BODY, inside))
+    values, codes_of = list(map(_VALUES, bodies)), list(map(_CODES, bodies))
+    odd: list[int] = []
+    # `count` first, since it takes what a comparison of each in Python would take for two of them.
+    if codes_of.count(codes) < count or list(map(len, values)).count(width) < count:
+        odd = [n for n in range(count) if codes_of[n] != codes or len(values[n]) != width]
+        for number in odd:
+            values[number] = array("d", bytes(8 * width))
+    data = _packed(values)
+    value = np.frombuffer(b"".join(data), "<f8").reshape(count, width)
+    time_us = np.fromiter(map(_TIME, inside), np.int64, count)
+    append_ms = np.fromiter(map(_APPEND, sources), np.int64, count)
+    is_odd = (np.abs(time_us) > MAX_TIME_US) | (np.abs(append_ms) > MAX_APPEND_MS)
+    is_odd[odd] = True
+    return Events(
+        number=np.array(numbers, np.int64),
+        row=np.fromiter(map(_ROW, devices), np.intp, count),
+        value=value[:, rows.positions],
+        time_us=time_us,
+        append_ms=append_ms,
+        offset=np.fromiter(map(_OFFSET, sources), np.int64, count),
+        crc=np.fromiter(map(crc32, data), np.uint32, count),
+        is_odd=is_odd,
+    )
+
+
+def _packed(values: list[Sequence[float]]) -> Sequence[Any]:
+    """Return each event's values as little-endian doubles: as the decoder leaves them, they are already."""
+    if sys.byteorder == "little" and set(map(type, values)) == {array}:
+        return values
+    return [struct.pack(f"<{len(each)}d", *each) for each in values]
+
+
+def _rounds_of(row: Array) -> tuple[list[Array], Array]:
+    """Return the events of each round, and of which round each is: how many of its device came before it."""
+    order = np.argsort(row, kind="stable")
+    ordered = row[order]
+    begins = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
+    counts = np.diff(np.append(begins, len(row)))
+    nth = np.empty(len(row), np.int64)
+    nth[order] = np.arange(len(row)) - np.repeat(begins, counts)
+    by_round = np.argsort(nth, kind="stable")
+    return np.split(by_round, np.cumsum(np.bincount(nth))[:-1]), nth
