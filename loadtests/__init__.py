@@ -1,1 +1,1 @@
-"""The simulated fleet on real vitals; knows only what crosses the boundary."""
+"""The simulated fleet on real vitals, and what measures under load; knows only what crosses the boundary."""

@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "pipeline.cli.alerts": ("alerts",),
     "pipeline.cli.silence": ("silence",),
     "pipeline.cli.detect": ("detect",),
+    "pipeline.cli.loadtest": ("loadtest",),
 }
 
 USAGE_ERROR = 2
@@ -74,13 +75,14 @@ def _exit_code(error: Exception) -> int | None:
     from confluent_kafka import KafkaException
 
     from anchors.errors import AnchorError
+    from loadtests.errors import LoadTestError, PlanError
     from pipeline.settings import PipelineError, UsageError
     from processors.merkle.errors import MerkleError
     from schemas.errors import FormatError, VerifierError
 
-    if isinstance(error, UsageError):
+    if isinstance(error, UsageError | PlanError):
         return USAGE_ERROR
-    ours = (PipelineError, AnchorError, FormatError, VerifierError, MerkleError)
+    ours = (PipelineError, AnchorError, LoadTestError, FormatError, VerifierError, MerkleError)
     known = (*ours, KafkaException, OSError)
     return FAILURE if isinstance(error, known) else None
 

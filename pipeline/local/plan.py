@@ -6,7 +6,7 @@ A new stage is one line of `STAGES`.
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.local.errors import StackFailedError
 from pipeline.local.files import accepts, choose_ports
@@ -39,6 +39,8 @@ class Choice:
     """None: the port of last time, or a free one."""
     stages: tuple[str, ...] | None = None
     """Only these stages, so that another can be run by hand; None: all of them."""
+    workers: int = 1
+    """Of ingest."""
 
 
 STAGES = (
@@ -71,7 +73,7 @@ def local_plan(settings: Settings, choice: Choice, stack_file: StackFile, resour
         helpers.append(_aot_training(settings))
     if not settings.ledger_nodes:
         first.append(_ledger(settings, stack_file))
-    rows = [row for row in STAGES if _is_wanted(row, settings, choice)]
+    rows = [_as_many(row, choice) for row in STAGES if _is_wanted(row, settings, choice)]
     stages = [spec for row in rows for spec in _stage(settings, row)]
     stack_file.update(stages=[spec.name for spec in stages])
     return [
@@ -93,6 +95,10 @@ def _is_wanted(row: StageRow, settings: Settings, choice: Choice) -> bool:
     if choice.stages is not None:
         return row.stage in choice.stages
     return not row.for_parties or has_parties(settings)
+
+
+def _as_many(row: StageRow, choice: Choice) -> StageRow:
+    return replace(row, slots=choice.workers) if row.stage == "ingest" else row
 
 
 def _kafka(broker: Broker, stack_file: StackFile) -> ProcessSpec:

@@ -43,10 +43,12 @@ class LocalStack:
         kafka_port: int | None = None,
         stages: Sequence[str] | None = None,
         detached: bool = False,
+        workers: int = 1,
     ) -> None:
+        """`workers` are those of ingest."""
         self.data_dir = settings.data_dir.resolve()
         self._settings = settings
-        self._choice = Choice(kafka_port, None if stages is None else tuple(stages))
+        self._choice = Choice(kafka_port, None if stages is None else tuple(stages), workers)
         self._detached = detached
         self._leash: Leash | None = None
         self._process: subprocess.Popen[bytes] | None = None

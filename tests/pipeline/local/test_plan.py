@@ -37,3 +37,12 @@ def test_stages_of_the_plan(
     assert [spec.name for spec in awaited["starting the stages"].specs] == started
     begun = [spec.name for step in plan if isinstance(step, Start) for spec in step.specs]
     assert begun == started, "each is started once, before it is waited for"
+
+
+def test_more_workers_of_ingest_are_slots_of_their_own(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, bootstrap_servers="there:9092", ledger_nodes={"0.0.3": "there:1"})
+    with ExitStack() as resources:
+        choice = Choice(stages=("ingest", "seal"), workers=3)
+        plan = local_plan(settings, choice, StackFile(tmp_path, ProcessId.of(os.getpid())), resources)
+    begun = [spec.name for step in plan if isinstance(step, Start) for spec in step.specs]
+    assert begun == ["ingest", "ingest-1", "ingest-2", "seal"]

@@ -1,0 +1,262 @@
+"""BENCH: the figures that the documents quote, in one command.
+
+    drain      ingest, a plain loop and Faust work off the same records; and ingest once more with forgeries
+    search     the highest rate that the whole stack sustains, held for a minute, with nothing lost
+    half       latencies of each leg at half that rate
+    many       memory of a worker that knows 100,000 devices
+
+All of it with the wheel's verifier, and before that with the crate's where it is installed.
+"""
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from loadtests import results
+from loadtests.corpus import Corpus
+from loadtests.measure import Measured
+from loadtests.processes import machine
+from loadtests.target import Load
+from pipeline.loadtest import compare, report, site
+from pipeline.loadtest.compare import FAUST, OURS, PLAIN
+from pipeline.loadtest.resultmodel import checked
+from pipeline.loadtest.run import WARM_UP_S, CorpusOptions, Runner, RunOptions, make_corpus
+from pipeline.loadtest.show import LoadShow
+from pipeline.settings import Settings
+from schemas.native import VARIABLE
+
+CRATE = "attestream_fast"
+KEYS = (
+    "ingest_cpu_us", "ingest_cpu_us_bad1pct", "seal_cpu_us", "sustained_per_s", "lost", "duplicated",
+    "faust_cpu_ratio", "plain_loop_share", "tessera_cpu_us", "accepted_p99_ms", "alert_p99_ms",
+    "checkpoint_p99_ms", "rss_mib_100k",
+)  # fmt: skip
+OF_SEARCH = (
+    "seal_cpu_us", "sustained_per_s", "lost", "duplicated", "accepted_p99_ms", "alert_p99_ms",
+    "checkpoint_p99_ms",
+)  # fmt: skip
+BAD_SHARE = 0.01
+BEGIN_SHARE = 0.4
+"""The search begins at this share of the rate at which ingest alone works off a backlog."""
+MOST_RECORDS = 2_500_000
+NO_TESSERA = "the baseline of seal is a Go program of its own, which this command does not run"
+
+
+@dataclass(frozen=True, slots=True)
+class BenchOptions:
+    """How much is measured."""
+
+    rounds: int = 3
+    """Of the drains; medians count."""
+    drain_records: int = 40_000
+    devices: int = 2000
+    trial_s: float = 10.0
+    confirm_s: float = 60.0
+    half_s: float = 30.0
+    objective_ms: float = 1000.0
+    many_devices: int = 100_000
+    """0: not measured."""
+    out: Path = Path("build")
+
+
+@dataclass(slots=True)
+class Figures:
+    """What was measured with one verifier, by the names of `KEYS`, and why the rest was not."""
+
+    values: dict[str, float | None] = field(default_factory=lambda: dict.fromkeys(KEYS))
+    why_not: dict[str, str] = field(default_factory=lambda: {"tessera_cpu_us": NO_TESSERA})
+    runs: list[dict[str, Any]] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """Figures by name; what was not measured is null, with its reason."""
+        return {**self.values, "not_measured": self.why_not}
+
+
+def bench(settings: Settings, options: BenchOptions, show: LoadShow) -> dict[str, Any]:
+    """Measure, write `bench.json` and `bench.html` into `options.out`, and return the document."""
+    began_s = time.time()
+    by_crate = None
+    if find_spec(CRATE) is not None:
+        with _verifier("require"):
+            by_crate = Bench(settings, options, show).run()
+    with _verifier("off"):
+        by_wheel = Bench(settings, options, show).run()
+    best = by_crate or by_wheel
+    document = {
+        "native": by_crate is not None,
+        **best.to_json(),
+        "wheels_only": {"native": False, **by_wheel.to_json()},
+        "machine": machine(),
+        "began": began_s,
+        "seconds": round(time.time() - began_s),
+    }
+    options.out.mkdir(parents=True, exist_ok=True)
+    results.write_json(options.out / "bench.json", document)
+    runs = [checked(each, "this run") for each in best.runs]
+    page = report.page(runs, "Bench of attestream", [table_of(by_crate, by_wheel)])
+    (options.out / "bench.html").write_text(page, encoding="utf-8")
+    return document
+
+
+def table_of(by_crate: Figures | None, by_wheel: Figures) -> str:
+    """The figures of both verifiers as a table, beside each other."""
+    rows = []
+    for name in KEYS:
+        found = ["" if each is None else _shown(each.values[name]) for each in (by_crate, by_wheel)]
+        rows.append((name, *found, by_wheel.why_not.get(name, "")))
+    table = report.table(("", "with the crate", "wheels only", "remark"), rows)
+    return f'<div class="remarked">{table}</div>'
+
+
+def _shown(value: float | None) -> str:
+    return "" if value is None else f"{value:,.6g}"
+
+
+@contextmanager
+def _verifier(choice: str) -> Iterator[None]:
+    """Let all processes that are started take one verifier."""
+    before = os.environ.get(VARIABLE)
+    os.environ[VARIABLE] = choice
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[VARIABLE]
+        else:
+            os.environ[VARIABLE] = before
+
+
+class Bench:
+    """All figures with one verifier."""
+
+    def __init__(self, settings: Settings, options: BenchOptions, show: LoadShow) -> None:
+        self._settings, self._options, self._show = settings, options, show
+        self._found = Figures()
+
+    def run(self) -> Figures:
+        """Measure one after another."""
+        rate = self._drains()
+        self._search(rate)
+        if self._options.many_devices:
+            self._many()
+        else:
+            self._found.why_not["rss_mib_100k"] = "left out by --many-devices 0"
+        return self._found
+
+    def _drains(self) -> float:
+        """Let all work off clean records, and ingest those with forgeries; return ingest's rate."""
+        options, values = self._options, self._found.values
+        with self._corpus(options.drain_records, options.devices) as corpus:
+            clean = compare.compare(self._settings, corpus, self._show, options.rounds, (PLAIN, FAUST, OURS))
+        with self._corpus(options.drain_records, options.devices, BAD_SHARE) as corpus:
+            forged = compare.compare(self._settings, corpus, self._show, options.rounds, (OURS,))
+        ours: Mapping[str, float] = clean["contenders"][OURS]
+        values["ingest_cpu_us"] = ours["cpu_us"]
+        values["ingest_cpu_us_bad1pct"] = forged["contenders"][OURS]["cpu_us"]
+        values.update(clean["ratios"])
+        return ours["rate"]
+
+    def _search(self, rate: float) -> None:
+        """Find the rate that the whole stack sustains, then measure the legs at half of it."""
+        options, values = self._options, self._found.values
+        begin = max(50.0, rate * BEGIN_SHARE)
+        # At ingest's own rate: a warm-up, trials, and the confirmation twice.
+        seconds = 2 * options.confirm_s + 8 * options.trial_s
+        records = min(MOST_RECORDS, round(rate * seconds))
+        with self._corpus(records, options.devices, BAD_SHARE, rate) as corpus, self._stack(corpus) as stack:
+            asked = RunOptions(
+                rate=begin,
+                objective_ms=options.objective_ms,
+                trial_s=options.trial_s,
+                confirm_s=options.confirm_s,
+            )
+            runner = Runner(stack, corpus, asked, self._show)
+            found = runner.search()
+            self._count(runner)
+            if found.confirmed is None or runner.last is None:
+                for name in OF_SEARCH:
+                    self._found.why_not[name] = found.why_not
+                return
+            self._keep(runner.last, stack, corpus, "sustained", found.to_json())
+            values["sustained_per_s"] = found.confirmed.rate
+            values["seal_cpu_us"] = results.stages_of(runner.last)["seal"]["cpu_us"]
+        self._half(found.confirmed.rate / 2)
+
+    def _half(self, rate: float) -> None:
+        """Measure the legs on a stack of its own, with attacks all the time."""
+        options, values = self._options, self._found.values
+        warm_up = round(rate * WARM_UP_S)
+        records = warm_up + round(rate * options.half_s)
+        with self._corpus(records, options.devices, BAD_SHARE, rate) as corpus, self._stack(corpus) as stack:
+            runner = Runner(stack, corpus, RunOptions(rate=rate), self._show)
+            runner.once(Load(rate, count=warm_up, anchored=False), "warming up")
+            measured = runner.once(Load(rate), "half the rate")
+            self._count(runner)
+            self._keep(measured, stack, corpus, "half the sustained rate")
+        for name in ("accepted", "alert", "checkpoint"):
+            leg = measured.legs[name]
+            values[f"{name}_p99_ms"] = leg.to_json()["99pct"]
+            if leg.missing:
+                self._found.why_not[f"{name}_p99_ms"] = f"{leg.missing:,} that did not come are left out"
+
+    def _count(self, runner: Runner) -> None:
+        """Add up what all runs of a stack lost and doubled."""
+        values = self._found.values
+        values["lost"] = (values["lost"] or 0) + runner.lost
+        values["duplicated"] = (values["duplicated"] or 0) + runner.duplicated
+
+    def _many(self) -> None:
+        """Let a worker judge one event of each of many devices; its memory is what counts."""
+        devices = self._options.many_devices
+        with self._corpus(devices, devices) as corpus:
+            found = compare.compare(self._settings, corpus, self._show, 1, (OURS,))
+        self._found.values["rss_mib_100k"] = found["contenders"][OURS]["rss_mib"]
+        if devices != 100_000:
+            self._found.why_not["rss_mib_100k"] = f"measured at {devices:,} devices"
+
+    def _keep(
+        self,
+        measured: Measured,
+        stack: site.Site,
+        corpus: Corpus,
+        workload: str,
+        search: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Keep a run for the page."""
+        document = results.document(
+            measured, stack.target(), corpus, f"{workload}, {measured.load.rate:,.0f}/s"
+        )
+        if search is not None:
+            document["attestream"]["find_max"] = {**search, "objective_ms": self._options.objective_ms}
+        self._found.runs.append(document)
+
+    @contextmanager
+    def _corpus(
+        self, records: int, devices: int, bad_share: float = 0.0, event_rate: float = 20_000.0
+    ) -> Iterator[Corpus]:
+        asked = CorpusOptions(
+            devices=devices,
+            records=records,
+            bad_share=bad_share,
+            event_rate=event_rate,
+            log_name=self._settings.log_name,
+        )
+        folder = self._options.out / "bench-corpus"
+        make_corpus(folder, asked, self._show)
+        corpus = Corpus(folder)
+        try:
+            yield corpus
+        finally:
+            corpus.close()
+            corpus.path.unlink()
+
+    @contextmanager
+    def _stack(self, corpus: Corpus) -> Iterator[site.Site]:
+        with site.temporary(self._settings, on_step=self._show.step) as stack:
+            site.enrol(stack.settings, corpus, self._show.step)
+            yield stack
