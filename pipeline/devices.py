@@ -7,8 +7,8 @@ from pipeline.statestore import Partition, StateStore
 from processors.judge import Detectors
 from processors.state import DeviceState, decode_state, last_append_if_due
 
-MAX_CACHED = 50_000
-"""States kept decoded per partition; the rest is read from RocksDB when its device speaks."""
+MAX_CACHED = 20_000
+"""States kept in memory; the others are read from RocksDB when their devices speak."""
 
 PROGRESS_EVERY = 5000
 """States read between two signs of life while a partition is taken up."""
@@ -24,8 +24,11 @@ class PartitionStates:
         detectors: Detectors,
         on_progress: Callable[[int], None] = lambda _devices: None,
         expiry_of: Callable[[bytes], int] | None = None,
+        *,
+        most_cached: int = MAX_CACHED,
     ) -> None:
         """`expiry_of` reads from the detectors' part when the first permit of a device ends, or 0."""
+        self._most_cached = most_cached
         self.partition = partition
         self._store, self._detectors = store, detectors
         self._cache: dict[str, DeviceState] = {}
@@ -73,7 +76,13 @@ class PartitionStates:
         ]
 
     def committed(self) -> None:
-        """Forget the marks after the commit, and the cache when it has grown."""
+        """Forget the marks after the commit, and states beyond those that are kept.
+
+        The newest go: devices speak in turn, so of the oldest each would go just before it speaks again. But
+        one of the oldest goes each time, since some never speak again.
+        """
         self._touched.clear()
-        if len(self._cache) > MAX_CACHED:
-            self._cache.clear()
+        if len(self._cache) > self._most_cached:
+            del self._cache[next(iter(self._cache))]
+        while len(self._cache) > self._most_cached:
+            self._cache.popitem()

@@ -183,6 +183,7 @@ class IngestSession(TransactionalSession):
                 self._judges[partition[0]].detectors,
                 lambda devices, where=where: self._restoring(f"{where}: {devices:,} devices"),  # type: ignore[misc]
                 next_expiry_us if partition[0] == ACCESS_RAW else None,
+                most_cached=self._settings.cached_devices // len(recovered.next_offsets),
             )
         self._permits.begin()
         self._clock = self._new_clock(list(self._states))

@@ -33,6 +33,8 @@ class Settings(BaseSettings):
 
     batch_records: int = 2000
     """Most records in one transaction of ingest."""
+    cached_devices: int = 20_000
+    """States that a worker of ingest keeps in memory, some 7 KB a device; others are read from disk."""
     session_timeout_s: float = 10.0
     """A worker that the group has not heard of for so long loses its partitions."""
     transaction_timeout_s: float = 10.0

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import devices
 from pipeline.devices import PartitionStates
 from pipeline.statestore import ChangelogPosition, Partition, StateStore
 from processors.detect import DetectConfig, TelemetryDetectors
@@ -148,13 +147,19 @@ def test_what_was_not_committed_is_forgotten(store: StateStore) -> None:
     assert again.remembered.find(2) is None
 
 
-def test_a_cache_that_is_emptied_loses_nothing(store: StateStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "MAX_CACHED", 3)
-    states = opened(store)
-    for number in range(10):
-        speak(states, f"did:web:{number}", number + 1, 1000)
-    commit(states, store)
-    assert [states.state_of(f"did:web:{number}").sequence for number in range(10)] == list(range(1, 11))
+def test_a_cache_that_is_too_small_loses_nothing(store: StateStore) -> None:
+    states = PartitionStates(A, store, NoDetectors(), most_cached=3)
+    kept: set[str] = set()
+    for number in range(12):
+        for device in range(10):
+            state = states.state_of(f"did:web:{device}")
+            assert state.sequence == number
+            state.sequence = number + 1
+            states.touch(f"did:web:{device}", state)
+        commit(states, store)
+        assert len(states._cache) <= 3
+        kept |= set(states._cache)
+    assert len(kept) > 3, "who is kept changes"
 
 
 def test_deadlines_after_a_restart_are_those_of_devices_that_owe_a_word(store: StateStore) -> None:
