@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline.detectreplay import Silences
 from processors.detect import DetectConfig, SilenceRule, TelemetryDetectors
@@ -18,6 +18,7 @@ from processors.samenoise import NoiseMemory, SameNoise
 from schemas.noise import NoiseBlock, encode_noise
 from schemas.records import Finding, FindingStatus, Severity
 from tests.eval.record import PARTITION, TOPIC, Reading
+from tests.kit.pace import loop_ns
 
 SILENCE_AFTER_S = 150.0
 """Two and a half of the record's intervals. The default of the stage (30 s) is for devices that report
@@ -40,6 +41,13 @@ class Alarm:
     signal: str
     place: int
     finding: Finding
+
+
+class Cpu(NamedTuple):
+    """CPU of an event in us, and of a step of a plain loop in ns in the same run (`tests/kit/pace.py`)."""
+
+    us_per_event: float
+    loop_ns: float
 
 
 @cache
@@ -148,7 +156,7 @@ def limits(code: int) -> tuple[float, float]:
     return signal.low, signal.high
 
 
-def cpu_us_per_event(readings: Sequence[Reading], runs: int = 3) -> float:
+def cpu_us_per_event(readings: Sequence[Reading], runs: int = 3) -> Cpu:
     """CPU of all rules for one event, in microseconds: the median of several runs over the readings.
 
     Each is sent by `FLEET` devices in turn, in batches as ingest takes them. A batch's events are made right
@@ -160,7 +168,7 @@ def cpu_us_per_event(readings: Sequence[Reading], runs: int = 3) -> float:
     sent = [(reading, device) for reading in shared for device in devices]
     noise: list[NoiseBlock] = []
     detectors = TelemetryDetectors(_config(), noise=noise)
-    taken = []
+    taken, pace = [], [loop_ns()]
     for _ in range(runs):
         states: dict[str, Any] = {device: detectors.new() for device in devices}
         spent = 0
@@ -173,4 +181,5 @@ def cpu_us_per_event(readings: Sequence[Reading], runs: int = 3) -> float:
             spent += time.process_time_ns() - started
             noise.clear()
         taken.append(spent / 1000 / len(sent))
-    return median(taken)
+        pace.append(loop_ns())
+    return Cpu(median(taken), median(pace))

@@ -24,7 +24,8 @@ def section(document: Document) -> str:
         f"False alarms of all rules: **{document['false_alarms_per_device_day']:.2f} per device-day** "
         f"(over {document['clean']['device_days']:.2f}). "
         f"Least recall at a detectable strength: **{document['min_recall']:.2f}**. "
-        f"CPU: {document['cpu_us_per_event']:.1f} us an event of eight signals. "
+        f"CPU: {document['cpu_us_per_event']:.1f} us an event of eight signals, while a step of a plain "
+        f"Python loop took {document['loop_ns']} ns. "
         f"{document['trials']} trials for each strength, seed {document['seed']}."
     )
     return "\n".join(

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.eval.adapter import Cpu
 from tests.eval.anomalies import ANOMALIES
 from tests.eval.trials import CleanRun, Grade
 
@@ -24,7 +25,7 @@ def summary(
     results: Mapping[str, Sequence[Grade]],
     clean: CleanRun,
     *,
-    cpu_us: float,
+    cpu: Cpu,
     trials: int,
     seed: int,
     config: str,
@@ -34,7 +35,8 @@ def summary(
     return {
         "false_alarms_per_device_day": round(clean.per_device_day, 3),
         "min_recall": min(round(each.recall, 3) for each in at_strength.values()),
-        "cpu_us_per_event": round(cpu_us, 2),
+        "cpu_us_per_event": round(cpu.us_per_event, 2),
+        "loop_ns": round(cpu.loop_ns),
         "rules": _rules(at_strength, clean),
         "anomalies": {
             name: {

@@ -8,7 +8,7 @@ import pytest
 from schemas.records import EvidenceRef, Finding, FindingStatus, Severity
 from tests.eval import __main__ as command
 from tests.eval import report, results
-from tests.eval.adapter import Alarm, Detection
+from tests.eval.adapter import Alarm, Cpu, Detection
 from tests.eval.anomalies import ANOMALIES
 from tests.eval.record import DEVICE, INTERVAL_US, OTHER_DEVICE, TOPIC, clean, half
 from tests.eval.scene import Injected
@@ -67,7 +67,7 @@ def test_a_rule_answers_for_what_it_leads_and_a_missed_anomaly_stands_under_its_
     shared.trials_by_rule.update({"drift": 5})
     shared.delays_by_rule.update({"drift": [120.0] * 5})
     clean_one = CleanRun(4.0, [alarm("step", 0), alarm("step", 1)])
-    document = results.summary(grades, clean_one, cpu_us=5.0, trials=10, seed=1, config="sha256:0")
+    document = results.summary(grades, clean_one, cpu=Cpu(5.0, 50.0), trials=10, seed=1, config="sha256:0")
     assert document["false_alarms_per_device_day"] == 0.5
     assert document["min_recall"] == 0.0
     step, drift = document["rules"]["step"], document["rules"]["drift"]

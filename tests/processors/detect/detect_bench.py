@@ -19,6 +19,7 @@ from processors.model import RawRecord, VerifiedEvent
 from schemas.envelope import PayloadKind
 from schemas.events import decode_event, encode_event
 from schemas.mdc import BY_NAME
+from tests.kit.pace import loop_ns
 
 Sent = tuple[bytes, RawRecord]
 """An event's payload, and the record that holds it."""
@@ -103,14 +104,14 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     options = parser.parse_args()
     made = sent(options.devices, options.reports)
-    taken, dumped = zip(
-        *(us_per_event(made, options.devices, options.batch) for _ in range(options.runs)), strict=True
-    )
+    runs = [(*us_per_event(made, options.devices, options.batch), loop_ns()) for _ in range(options.runs)]
+    taken, dumped, pace = zip(*runs, strict=True)
     detectors = TelemetryDetectors(DetectConfig.default())
     state = detectors.new()
     found = detectors.process(decoded(made[:: options.devices]), lambda _device: state)
     print(f"{median(taken):.2f} us an event of 8 signals (median of {options.runs} runs)")
     print("runs: " + ", ".join(f"{each:.2f}" for each in taken))
+    print(f"a step of a plain loop beside them: {median(pace):.0f} ns")
     print(
         f"state: {len(detectors.dump(state))} bytes, written in {median(dumped):.2f} us; "
         f"findings: {len(found)}"
