@@ -15,7 +15,7 @@ UNREADABLE_HEADERS: Headers = (("unreadable", None),)
 
 
 # Not frozen, as events are not (schemas/events.py): there is one of each for every record.
-@dataclass(slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class RawRecord:
     """One Kafka record as consumed; `append_ms` is LogAppendTime, the broker's clock."""
 

@@ -29,7 +29,7 @@ class PayloadKind(StrEnum):
 
 
 # Not frozen, as events are not (schemas/events.py): ingest makes one of each for every record.
-@dataclass(slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Signature:
     """One signature: whose key, by which algorithm, and the 64 bytes of Ed25519."""
 
@@ -38,7 +38,7 @@ class Signature:
     algorithm: str = "ED25519"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class SignedEnvelope:
     """A payload exactly as it was signed, with its signatures, the device's or the authority's first."""
 

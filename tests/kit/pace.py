@@ -6,7 +6,7 @@ STEPS = 400_000
 
 
 def loop_ns() -> float:
-    """CPU of one step of a plain loop that adds integers, in ns: to be said beside a figure of the same run."""
+    """CPU of a step of a plain loop that adds integers, in ns: to be said beside a figure of the same run."""
     total, started = 0, time.process_time_ns()
     for step in range(STEPS):
         total += step
