@@ -17,7 +17,7 @@ from pipeline.trust import rotate_log_key
 from tests.kit.cheating import Cheater, cheater
 from tests.kit.deployment import wait_for
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 SHARDS = [(EVENTS, 0), (EVENTS, 1), (REJECTED, 0)]
 
@@ -25,7 +25,7 @@ SHARDS = [(EVENTS, 0), (EVENTS, 1), (REJECTED, 0)]
 @pytest.fixture(scope="module")
 def log(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cheater]:
     # On a busy machine an honest sealer may be away for longer than patience is by default.
-    with cheater(tmp_path_factory.mktemp("honest"), anchor_interval_s=4.0, monitor_patience_s=20.0) as made:
+    with cheater(tmp_path_factory.mktemp("honest"), anchor_interval_s=4.0, monitor_patience_s=40.0) as made:
         made.ledger_up()
         yield made
 
