@@ -70,9 +70,9 @@ class BlockLimits(NamedTuple):
     """Those that every block is held against, as `THRESHOLDS` packs them."""
 
 
-THRESHOLDS = Struct("<14d")
+THRESHOLDS = Struct("<15d")
 """noise, spread, step, max_change, warm_blocks, ratio_twice, smooth_ratio, grid_evidence, drift_slack,
-drift_limit, jitter (not 0: true), jitter_range, jitter_fill, jitter_calm"""
+drift_limit, jitter (not 0: true), jitter_range, jitter_fill, jitter_calm, ratio_once"""
 Track = bytes
 """What is remembered of a signal from block to block, as `judge` unpacks it: doubles, little-endian. So a
 state is written and read by joining and cutting, many blocks are judged at once without a copy of each

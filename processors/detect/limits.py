@@ -76,7 +76,7 @@ def _course(table: Table, where: str, blocks: Table) -> BlockLimits:
     ratio_twice, smooth_ratio = threshold("noise_ratio_twice"), threshold("smooth_ratio")
     jitter = flag_of(table, where, "jitter", default=False)
     jitter_range, jitter_fill = threshold("jitter_range"), threshold("jitter_fill")
-    jitter_calm = threshold("jitter_calm")
+    jitter_calm, ratio_once = threshold("jitter_calm"), threshold("noise_ratio")
     grid_evidence = count_of(blocks, "blocks", "grid_evidence", _MAX_COUNT)
     return BlockLimits(
         noise=noise,
@@ -89,7 +89,7 @@ def _course(table: Table, where: str, blocks: Table) -> BlockLimits:
         ratio_twice=ratio_twice,
         jitter=jitter,
         rare=RareLimits(
-            ratio_once=threshold("noise_ratio"),
+            ratio_once=ratio_once,
             smooth_ratio=smooth_ratio,
             jitter_range=jitter_range,
             jitter_fill=jitter_fill,
@@ -111,6 +111,7 @@ def _course(table: Table, where: str, blocks: Table) -> BlockLimits:
             jitter_range,
             jitter_fill,
             jitter_calm,
+            ratio_once,
         ),
     )
 

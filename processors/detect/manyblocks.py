@@ -62,6 +62,7 @@ class _Limits(NamedTuple):
     jitter_range: Floats
     jitter_fill: Floats
     jitter_calm: Floats
+    ratio_once: Floats
 
 
 def judge_many(blocks: Sequence[Block]) -> list[tuple[Track, Broken]]:
@@ -122,6 +123,11 @@ def _usual(known: Floats, limits: _Limits, samples: Floats) -> tuple[Floats, Fla
     before, after = known, known.copy()
     ordered = np.sort(samples, axis=1).T
     level = ordered[len(ordered) >> 1] + 0.0
+    first = np.flatnonzero(known[_BLOCKS] == 0)
+    if len(first):
+        before = known.copy()
+        before[_BASE, first], before[_SCALE, first] = level[first], limits.spread[first]
+        before[_NOISE, first] = limits.noise[first]
     blocks, memory, is_rare = _level(before, after, level, limits)
     changes = np.ascontiguousarray(samples.T)
     changes = changes[1:] - changes[:-1]
@@ -136,20 +142,26 @@ def _level(before: Floats, after: Floats, level: Floats, limits: _Limits) -> tup
     unit = np.where(scale > limits.spread, scale, limits.spread)
     off = level - before[_BASE]
     is_far = ~((-CLIP * unit < off) & (off < CLIP * unit) & (before[_UP] == 0) & (before[_DOWN] == 0))
-    is_rare: Flags = (before[_BLOCKS] == 0) | np.isnan(level1)
     memory = np.where(before[_BLOCKS] < LEARNED, 1 / (before[_BLOCKS] + 1), BASE_MEMORY)
     after[_BASE] = before[_BASE] + memory * off
+    is_rare: Flags = np.zeros(len(level), np.bool_)
     far = np.flatnonzero(is_far)
     if len(far):
-        is_rare[far] |= _drift(before, after, far, (off[far], unit[far], memory[far]), limits)
+        is_rare[far] = _drift(before, after, far, (off[far], unit[far], memory[far]), limits)
     after[_BLOCKS] = blocks = np.where(before[_BLOCKS] < RANGED, before[_BLOCKS] + 1.0, before[_BLOCKS])
     memory = np.where(memory < MEMORY, MEMORY, memory)
     moved = level - before[_LEVEL3]
     step = np.where(limits.step == 0.0, FAR * unit, limits.step)
-    is_rare |= ~((-step <= moved) & (moved <= step)) & (blocks > limits.warm)
+    moving = np.flatnonzero(~((-step <= moved) & (moved <= step)) & (blocks > limits.warm))
+    if len(moving):
+        since = level[moving] - level1[moving]
+        is_rare[moving] |= _has_stepped(
+            moved[moving], level1[moving] - before[_LEVEL3, moving], since, step[moving]
+        )
     moved = np.abs(level - level1)
     most = CLIP * unit
-    after[_SCALE] = scale + memory * (np.where(moved < most, moved, most) - scale)
+    moved = scale + memory * (np.where(moved < most, moved, most) - scale)
+    after[_SCALE] = np.where(np.isnan(level1), scale, moved)
     after[_LEVEL3], after[_LEVEL2], after[_LEVEL1] = before[_LEVEL2], level1, level
     return blocks, memory, is_rare
 
@@ -175,7 +187,7 @@ def _course(before: Floats, after: Floats, seen: _Course, limits: _Limits, is_ra
     noise = before[_NOISE]
     usual = np.where(noise > limits.noise, noise, limits.noise)
     is_odd = (largest > limits.max_change) | (largest <= SAME)
-    is_odd |= (mean > limits.ratio_twice * usual) & (blocks > limits.warm)
+    is_loud = (mean > limits.ratio_twice * usual) & (blocks > limits.warm)
     twice = 2 * usual
     counted = np.where((mean < twice) | (blocks < 3), mean, twice)
     after[_NOISE] = noise + memory * (counted - noise)
@@ -191,10 +203,16 @@ def _course(before: Floats, after: Floats, seen: _Course, limits: _Limits, is_ra
         least = least.copy()
         least[none] = np.where(sizes[:, none] > SAME, sizes[:, none], np.inf).min(axis=0)
     resolution = before[_RESOLUTION]
-    is_odd |= resolution == 0.0
-    is_coarse = ~(least < COARSE * resolution)
-    after[_RESOLUTION] = resolution + (least - resolution) * np.where(least < resolution, 0.5, 1 / 64)
+    is_new = resolution == 0.0
+    is_coarse = ~(least < COARSE * resolution) & ~is_new
+    follows = resolution + (least - resolution) * np.where(least < resolution, 0.5, 1 / 64)
+    after[_RESOLUTION] = np.where(is_new, least, follows)
     _epoch(before, after, (level, mean, change / width))
+    loud = np.flatnonzero(is_loud)
+    if len(loud):
+        # One block alone is a motion artefact: a state.
+        after[_LOUD, loud] = times = np.minimum(before[_LOUD, loud] + 1, RANGED)
+        is_odd[loud] |= (mean[loud] > limits.ratio_once[loud] * usual[loud]) | (times > 1)
     flat = np.flatnonzero(is_flat)
     if len(flat):
         _keep(before, after, flat, len(sizes))
@@ -218,6 +236,13 @@ def _keep(before: Floats, after: Floats, flat: "np.ndarray[Any, np.dtype[np.intp
     even = before[_EVEN, flat] + changes
     after[_EVEN, flat] = np.where(before[_EVEN, flat] != 0, np.where(even < RANGED, even, RANGED), 0.0)
     after[_EPOCH_N, flat] = 0.0
+
+
+def _has_stepped(moved: Floats, before: Floats, since: Floats, step: Floats) -> Flags:
+    """Do what `blocks._has_stepped` does."""
+    is_far: Flags = ((moved > step) & (before > step)) | ((moved < -step) & (before < -step))
+    is_far &= (-step / 2 < since) & (since < step / 2)
+    return is_far
 
 
 def _drift(
