@@ -114,9 +114,8 @@ def _level(before: Floats, after: Floats, level: Floats, limits: Thresholds) -> 
     far = np.flatnonzero(is_far)
     if len(far):
         is_rare[far] = _drift(before, after, far, (off[far], unit[far], memory[far]), limits)
-    after[Row.BLOCKS] = blocks = np.where(
-        before[Row.BLOCKS] < RANGED, before[Row.BLOCKS] + 1.0, before[Row.BLOCKS]
-    )
+    blocks = before[Row.BLOCKS]
+    after[Row.BLOCKS] = blocks = np.where(blocks < RANGED, blocks + 1.0, blocks)
     memory = np.where(memory < MEMORY, MEMORY, memory)
     moved = level - before[Row.LEVEL3]
     step = np.where(limits.step == 0.0, FAR * unit, limits.step)

@@ -1,4 +1,4 @@
-"""The course of many blocks by columns: rate, noise, smoothness, grid and epochs, as `blocks.judge` takes them."""
+"""The course of many blocks by columns: rate, noise, smoothness, grid, epochs, as `blocks.judge` has them."""
 
 from typing import NamedTuple
 
