@@ -96,6 +96,8 @@ class TelemetryDetectors:
         A device's block waits until the device speaks again, or the batch is over: by then many blocks have
         ended, and are judged together for a third of the cost.
         """
+        if not events:
+            return []
         states = [state_of(each.event.device_id) for each in events]
         config_of = self._overriding()
         configs: list[DetectConfig] = (

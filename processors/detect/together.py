@@ -63,8 +63,7 @@ class Tables:
         self._move_in(events, states, configs)
         left = Left([], [])
         groups: dict[Rows, Sequence[int]] = {}
-        tables = list(map(_ROWS, states))
-        (first, *others) = set(tables)
+        (first, *others) = set(map(_ROWS, states))
         if not others and first is not None and configs.count(first.config) == len(states):
             groups[first] = range(len(states))
         else:

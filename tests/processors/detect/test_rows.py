@@ -224,6 +224,12 @@ def test_healthy_events_are_judged_by_columns(monkeypatch: pytest.MonkeyPatch) -
     assert sum(left[28:]) < 0.02 * DEVICES * (58 - 28)
 
 
+def test_a_batch_of_which_nothing_was_accepted_is_one_too() -> None:
+    batches = cut(list(stream(6, reports=40)), (DEVICES * 3,), random.Random(1))
+    with_none: list[list[VerifiedEvent]] = [each for batch in batches for each in ([], batch)]
+    assert judged(with_none) == judged(batches)
+
+
 def test_who_shows_something_in_every_batch_does_not_move_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     moves: list[TelemetryState] = []
     move_in = Rows.move_in
