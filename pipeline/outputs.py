@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 from blake3 import blake3
@@ -26,7 +27,12 @@ MAX_PRINTS, MAX_BLOCKS = 20_000, 2000
 
 def source_header(record: RawRecord) -> tuple[str, bytes]:
     """Name the raw record that an output comes from: the accountant's thread through the topics."""
-    return ("source", f"{record.topic}/{record.partition}/{record.offset}".encode())
+    return ("source", _place(record.topic, record.partition) + b"%d" % record.offset)
+
+
+@lru_cache(maxsize=1024)
+def _place(topic: str, partition: int) -> bytes:
+    return f"{topic}/{partition}/".encode()
 
 
 def accept(produce: Produce, item: VerifiedEvent) -> None:
