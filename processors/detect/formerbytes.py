@@ -13,8 +13,8 @@ from processors.detect.errors import StateError
 from processors.detect.relations import RELATED
 from processors.detect.replayed import CRC, KEPT, ROWS
 from processors.detect.telemetry_state import (
-    MAX_BUFFERED,
     MAX_SIGNS,
+    MOST_SAMPLES,
     NO_SIGNS,
     OFF,
     SignalState,
@@ -82,7 +82,7 @@ def _read_signal(state: TelemetryState, data: bytes, at: int) -> int:
         code, last, run, first_offset, unit, unit_level, unit_count, carried, samples, signs, track,
     ) = _SIGNAL.unpack_from(data, at)  # fmt: skip
     at += _SIGNAL.size
-    if samples > MAX_BUFFERED:
+    if samples > MOST_SAMPLES:
         message = f"telemetry state with {samples} samples in a block"
         raise StateError(message)
     if not NO_SIGNS <= signs < MAX_SIGNS:

@@ -83,7 +83,7 @@ def _readings(
     is_plain &= (run != 0) | ~limits.has_units
     if is_plain.all():
         after["run"] = np.where(goes_on, run + 1, 1)
-        after["last"] = value
+        after["last"] = np.where(goes_on, last, value)  # of 0.0 and -0.0, which are equal, the first
         after["offset"] = np.where(goes_on, hot["offset"], events.offset[:, None])
         return is_on, None
     is_off = (value >= limits.off_low) & (value <= limits.off_high)
@@ -92,10 +92,11 @@ def _readings(
     is_plain |= is_full & is_inside & is_on & ~is_off & ~goes_on & ~limits.has_units
     # The first sample after "off" may average both states, so it may lie between them.
     comes_on = ~is_on & ~is_off & (is_inside | ((value >= limits.off_low) & (value < limits.low)))
-    is_taken &= (is_plain | is_off | comes_on).all(axis=1)
+    # A value of a run comes to mean "off" where the configuration changes.
+    is_taken &= (is_plain | (is_off & ~goes_on) | comes_on).all(axis=1)
     goes_off = is_off & is_on
     after["run"] = np.where(is_off, OFF, np.where(goes_on, run + 1, ~is_full))
-    after["last"] = np.where(is_off, np.where(is_on, np.nan, last), value)
+    after["last"] = np.where(is_off, np.where(is_on, np.nan, last), np.where(goes_on, last, value))
     after["offset"] = np.where(goes_on | is_off | is_full, hot["offset"], events.offset[:, None])
     return is_on & ~is_off, goes_off if goes_off.any() else None
 

@@ -21,8 +21,8 @@ from processors.detect.relations import RELATED
 from processors.detect.replayed import CRC, KEPT, ROWS
 from processors.detect.rules import RULES
 from processors.detect.telemetry_state import (
-    MAX_BUFFERED,
     MAX_SIGNS,
+    MOST_SAMPLES,
     NO_SIGNS,
     Episode,
     SignalState,
@@ -75,7 +75,7 @@ class Head(NamedTuple):
         if self.rows > ROWS or self.kept > KEPT:
             message = f"telemetry state with {self.rows} rows and {self.kept} fingerprints"
             raise StateError(message)
-        if self.most > MAX_BUFFERED:
+        if self.most > MOST_SAMPLES:
             message = f"telemetry state with {self.most} samples in a block"
             raise StateError(message)
 

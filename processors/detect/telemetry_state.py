@@ -28,6 +28,9 @@ SATURATED = 0
 MAX_RUN = 2**31 - 1
 MAX_SAMPLES = 2**32 - 1
 MAX_BUFFERED = 64
+"""Samples from which on no closer look at one keeps more; so many an event has that repeats its codes."""
+MOST_SAMPLES = MAX_BUFFERED + BLOCK
+"""Those and what the rest of a block adds without a closer look."""
 NO_SIGNS = 1
 """`signs` of a signal before its first change (`noiseprints.py`); the highest bit counts them."""
 MAX_SIGNS = 1 << PRINT_SIGNS + BLOCK + 1

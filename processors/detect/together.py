@@ -64,7 +64,7 @@ class Tables:
         left = Left([], [])
         groups: dict[Rows, Sequence[int]] = {}
         (first, *others) = set(map(_ROWS, states))
-        if not others and first is not None and configs.count(first.config) == len(states):
+        if not others and first is not None and set(map(id, configs)) == {id(first.config)}:
             groups[first] = range(len(states))
         else:
             groups = self._groups(states, configs, left)
@@ -116,10 +116,10 @@ class Tables:
                 rows.move_in(those)
 
     def _new(self, config: DetectConfig, place: Place, codes: Sequence[int]) -> Rows | None:
+        # Of a configuration that is over, or of codes that nobody sends any more.
+        self._tables = {key: rows for key, rows in self._tables.items() if rows.used}
         if len(self._tables) >= MAX_TABLES:
-            self._tables = {key: rows for key, rows in self._tables.items() if rows.used}
-            if len(self._tables) >= MAX_TABLES:
-                return None
+            return None
         rows = self._tables[id(config), place] = Rows(config, place, codes)
         return rows
 
@@ -223,7 +223,7 @@ def _columns(
     value = np.frombuffer(b"".join(data), "<f8").reshape(count, width)
     time_us = np.fromiter(map(_TIME, inside), np.int64, count)
     append_ms = np.fromiter(map(_APPEND, sources), np.int64, count)
-    is_odd = (np.abs(time_us) > MAX_TIME_US) | (np.abs(append_ms) > MAX_APPEND_MS)
+    is_odd = (time_us > MAX_TIME_US) | (time_us < -MAX_TIME_US) | (np.abs(append_ms) > MAX_APPEND_MS)
     is_odd[odd] = True
     return Events(
         number=np.array(numbers, np.int64),

@@ -3,6 +3,7 @@
 import gc
 import math
 import random
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from processors.detect import DetectConfig, TelemetryDetectors, TelemetryState
-from processors.detect.rows import Rows, cold_dtype, hot_dtype
+from processors.detect.rows import Place, Rows, cold_dtype, hot_dtype
 from processors.detect.statebytes import HEAD, of_relations, of_signals
 from processors.detect.telemetry_state import LEAST_DEVICES
 from processors.detect.together import MAX_TABLES, Tables
@@ -224,6 +225,63 @@ def test_healthy_events_are_judged_by_columns(monkeypatch: pytest.MonkeyPatch) -
     assert sum(left[28:]) < 0.02 * DEVICES * (58 - 28)
 
 
+def of_one_signal(device: int, number: int, value: float) -> VerifiedEvent:
+    """A report once a second of heart rate only."""
+    time_ms = START_MS + number * 1000
+    body = {"codes": (CODES[0],), "values": array("d", [value])}
+    return VerifiedEvent(
+        Event(PayloadKind.TELEMETRY, f"did:key:z6MkRow{device}", 1, number + 1, time_ms * 1000, body),
+        bytes(32),
+        RawRecord("device.telemetry.raw", 3, number * DEVICES + device, time_ms + 20, None, None),
+        0,
+    )
+
+
+@pytest.mark.parametrize("now_off", [[70.0, 70.0], [0.0, 0.0]])
+@pytest.mark.parametrize("repeated", [70.0, 0.0])
+def test_a_value_of_a_run_may_come_to_mean_off_and_zero_has_two_signs(
+    now_off: list[float], repeated: float
+) -> None:
+    signal = {"low": -10.0, "high": 300.0, "off": [-10.0, -9.0]}
+    before = CONFIG.with_overrides({"signal": {str(CODES[0]): signal}})
+    after = CONFIG.with_overrides({"signal": {str(CODES[0]): {**signal, "off": now_off}}})
+
+    def run(size: int) -> tuple[list[str], list[bytes]]:
+        rng, config = random.Random(3), before
+        found: list[str] = []
+        detectors = TelemetryDetectors(CONFIG, lambda: lambda _device: config)
+        states = {f"did:key:z6MkRow{device}": detectors.new() for device in range(DEVICES)}
+        for number in range(56):
+            held = math.copysign(repeated, -1.0) if repeated == 0.0 and number % 2 else repeated
+            values = [round(rng.gauss(75, 1), 1) if number < 34 else held for _ in range(DEVICES)]
+            if number == 40:
+                config = after
+                states = {name: detectors.load(detectors.dump(state)) for name, state in states.items()}
+            batch = [
+                of_one_signal(device, number, abs(v) if repeated else v) for device, v in enumerate(values)
+            ]
+            for at in range(0, DEVICES, size):
+                found += map(repr, detectors.process(batch[at : at + size], states.__getitem__))
+        return found, detectors.dump_all(list(states.values()))
+
+    assert run(DEVICES) == run(1)
+
+
+def test_tables_of_a_configuration_that_is_over_are_given_up() -> None:
+    rng = random.Random(7)
+    config = CONFIG
+    detectors = TelemetryDetectors(CONFIG, lambda: lambda _device: config)
+    states = {f"did:key:z6MkRow{device}": detectors.new() for device in range(DEVICES)}
+    for number in range(6 * 30):
+        if number % 30 == 0:
+            config = CONFIG.with_overrides({"signal": {str(CODES[0]): {"stuck_after": 12 + number}}})
+        batch = [of_one_signal(device, number, round(rng.gauss(75, 1), 1)) for device in range(DEVICES)]
+        detectors.process(batch, states.__getitem__)
+        own = detectors._tables
+        assert own is None or len(own._tables) <= 3
+    assert any(state.rows is not None for state in states.values())
+
+
 def test_a_batch_of_which_nothing_was_accepted_is_one_too() -> None:
     batches = cut(list(stream(6, reports=40)), (DEVICES * 3,), random.Random(1))
     with_none: list[list[VerifiedEvent]] = [each for batch in batches for each in ([], batch)]
@@ -281,14 +339,16 @@ def test_who_forgets_a_state_gives_its_row_back() -> None:
         states.clear()
         gc.collect()
         assert sum(rows.used for rows in tables) == 0
-    assert sum(len(rows.hot) for rows in tables) < 4 * DEVICES
+    own = detectors._tables
+    assert own is not None
+    assert sum(len(rows.hot) for rows in own._tables.values()) < 4 * DEVICES
 
 
 def test_devices_with_codes_of_their_own_make_no_tables_without_end() -> None:
     rng = random.Random(2)
     detectors = TelemetryDetectors(CONFIG)
     states: dict[str, TelemetryState] = {}
-    tables: set[int] = set()
+    tables: set[Place] = set()
     order = list(range(len(CODES)))
     devices = [Device(number, rng) for number in range(DEVICES)]
     for number in range(2 * MAX_TABLES):
@@ -303,7 +363,7 @@ def test_devices_with_codes_of_their_own_make_no_tables_without_end() -> None:
                 body["values"][:] = [body["values"][n] for n in order]
             batch.append(event)
         detectors.process(batch, lambda device: states.setdefault(device, detectors.new()))
-        tables |= {id(state.rows) for state in states.values() if state.rows is not None}
+        tables |= {state.rows.place for state in states.values() if state.rows is not None}
         own = detectors._tables
         assert own is None or len(own._tables) <= MAX_TABLES
     assert len(tables) > 5

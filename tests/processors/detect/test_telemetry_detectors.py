@@ -13,7 +13,7 @@ from loadtests.vitals import rows
 from processors.detect import DetectConfig, DetectError, TelemetryDetectors, TelemetryState
 from processors.detect.rules import RULES
 from processors.detect.statebytes import unpack
-from processors.detect.telemetry_state import LEAST_DEVICES, MAX_BUFFERED
+from processors.detect.telemetry_state import LEAST_DEVICES, MAX_BUFFERED, MOST_SAMPLES
 from processors.model import RawRecord, VerifiedEvent
 from schemas.envelope import PayloadKind
 from schemas.events import Event
@@ -278,6 +278,17 @@ def test_counters_saturate() -> None:
     state = DETECTORS.load(DETECTORS.dump(state))
     unpack(state)
     assert state.signals[HR].run == 2**31 - 1
+
+
+def test_a_device_that_repeats_a_code_writes_states_that_can_be_read() -> None:
+    state = DETECTORS.new()
+    DETECTORS.process(
+        [event(0, [(HR, 72.0)]), event(1, [(HR, 70.0 + at % 9) for at in range(70)])], always(state)
+    )
+    for offset in range(2, 40):
+        DETECTORS.process([event(offset, [(HR, 72.0 + offset % 7 / 10)])], always(state))
+        assert DETECTORS.dump(DETECTORS.load(DETECTORS.dump(state))) == DETECTORS.dump(state)
+        assert len(state.signals[HR].samples) <= MOST_SAMPLES
 
 
 def warm_state() -> bytes:
