@@ -14,8 +14,14 @@ CRC = 4
 KEPT = 192
 SAMPLED = 4  # a power of two
 _FIRST_SPACING = 8
+_DEFAULT_INTERVAL_US = 60e6
 _WINDOW = struct.Struct(f"<{ROWS}I")
 LARGEST_SPACING = 2**30
+
+
+def span_rows(window_s: float, interval_us: float) -> float:
+    """Return how many rows a window holds; `interval_us` is 0.0 while nothing is known of it."""
+    return window_s * 1e6 / (interval_us or _DEFAULT_INTERVAL_US)
 
 
 class Prints:

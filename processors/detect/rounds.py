@@ -10,11 +10,10 @@ from zlib import crc32
 import numpy as np
 
 from processors.detect.manyblocks import interrupted_columns
-from processors.detect.replayed import KEPT, LARGEST_SPACING, ROWS, SAMPLED
+from processors.detect.replayed import KEPT, LARGEST_SPACING, ROWS, SAMPLED, span_rows
 from processors.detect.rows import ROOM, Array, Rows, gather, scatter
 from processors.detect.telemetry_state import OFF
 
-DEFAULT_INTERVAL_US = 60e6
 _WINDOW = 4 * ROWS
 _NO_WINDOW = -1
 MAX_TIME_US, MAX_APPEND_MS = 2**61, 2**50
@@ -165,9 +164,8 @@ def _keep(rows: Rows, after: Array, events: Events, windows: Array) -> None:
     for at in which[is_full].tolist():
         kept, device = rows.kept[events.row[at]], after[at]
         spacing = int(device["spacing"])
-        interval_us = float(device["interval_us"]) or DEFAULT_INTERVAL_US
-        span_rows = rows.config.replay_window_s * 1e6 / interval_us
-        if KEPT * spacing >= span_rows or spacing >= LARGEST_SPACING:
+        span = span_rows(rows.config.replay_window_s, float(device["interval_us"]))
+        if KEPT * spacing >= span or spacing >= LARGEST_SPACING:
             kept[:-1] = kept[1:]
             kept[-1] = windows[at]
         else:

@@ -84,12 +84,12 @@ def _judge(rows: Rows, cold: Array, samples: Array, count: Array, is_taken: Arra
         if number < LEAST:
             continue
         device, course = np.nonzero(counts == number)
-        signal, whose = limits.course_at[course], course
+        signal = limits.course_at[course]
         tracks[device, signal], broken = judge_columns(
             tracks[device, signal],
             limits.thresholds[course],
             samples[device, :number, signal],
-            lambda at, whose=whose: limits.courses[int(whose[at])],  # type: ignore[misc]
+            lambda at, course=course: limits.courses[int(course[at])],  # type: ignore[misc]
         )
         if broken:
             is_taken[device[list(broken)]] = False

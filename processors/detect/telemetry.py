@@ -18,6 +18,7 @@ from processors.detect.config import DetectConfig
 from processors.detect.deviceblocks import ENDED_BY_SAMPLES, end_blocks
 from processors.detect.findings import Scene, give_up, raise_or_update
 from processors.detect.overrides import ConfigOf
+from processors.detect.replayed import span_rows
 from processors.detect.rules import CLOCK, DEVICE, REPLAY
 from processors.detect.samples import bind, look
 from processors.detect.statebytes import load_state, unpack, write_state
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from processors.detect.rows import Rows
     from processors.detect.together import Tables
 
-_DEFAULT_INTERVAL_US = 60e6
 _ROW = [struct.Struct(f"<{count}d") for count in range(MAX_READINGS + 1)]
 
 
@@ -211,8 +211,7 @@ def _times(
 def _compare(
     config: DetectConfig, verified: VerifiedEvent, state: TelemetryState, findings: list[Finding]
 ) -> None:
-    interval_us = state.course.interval_us or _DEFAULT_INTERVAL_US
-    ago = state.prints.meet(config.replay_window_s * 1e6 / interval_us)
+    ago = state.prints.meet(span_rows(config.replay_window_s, state.course.interval_us))
     if ago:
         scene = Scene(config, verified, state, findings)
         raise_or_update(scene, DEVICE, REPLAY, verified.source.offset, 1.0, other=f"about {ago} reports")
