@@ -1,0 +1,240 @@
+"""SEALING: the same leaves, sealed by seal from their topic and appended by Tessera's POSIX log.
+
+fill       all records are in `device.events` before anybody reads
+seal       works them off alone, in one process, until its signed checkpoints cover all of them
+tessera    appends the very leaves that seal has published, in one process, until its own one does
+compare    CPU time for a leaf, over the part in which each is warm
+
+Both are looked at in the same way and from outside: the published checkpoint says how far each is.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka import Producer
+
+from loadtests import baselines
+from loadtests.children import Child
+from loadtests.corpus import KINDS, Corpus
+from loadtests.draining import OFTEN_S, Drained, watch
+from loadtests.errors import LoadTestError
+from loadtests.goprogram import NotBuiltError, build
+from loadtests.published import bundles, published_size
+from pipeline.kafka import CALL_TIMEOUT_S, admin, end_offsets, producer
+from pipeline.loadtest import site
+from pipeline.loadtest.compare import medians, worker
+from pipeline.loadtest.show import LoadShow
+from pipeline.loadtest.site import Site
+from pipeline.settings import Settings
+from pipeline.shard import store_of
+from pipeline.topics import EVENTS, RAW_TOPIC_OF
+from schemas.checkpoint import open_checkpoint
+from schemas.note import parse_vkey
+from schemas.partition import partition_of
+
+SEAL, TESSERA = "attestream seal", "Tessera"
+SOURCE = Path(baselines.__file__).with_name("tessera")
+PROGRAM = Path("build", "tessera", "tessera-posix")
+RECORDS = 1_000_000
+"""Seal is done with so many within seconds, and a checkpoint comes once a second."""
+CORPUS_RECORDS = 40_000
+"""A corpus of more is signed for nothing: its events come again and again, and each is another record."""
+BATCH_SIZE = 65_536
+"""Tessera's batches, as large as pays: the larger, the fewer partial tiles (its documents, and measured)."""
+
+
+@dataclass(slots=True)
+class Round:
+    """What was found in one round; of Tessera nothing where it cannot be built."""
+
+    seal: Drained
+    tessera: Drained | None = None
+    said: dict[str, Any] | None = None
+    """What Tessera's process says of itself, start and end included."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Members by contender."""
+        found: dict[str, Any] = {SEAL: self.seal.to_json()}
+        if self.tessera is not None:
+            found[TESSERA] = {**self.tessera.to_json(), "said": self.said}
+        return found
+
+
+def compare_seals(  # noqa: PLR0917 - what, how much, and with what
+    settings: Settings,
+    corpus: Corpus,
+    show: LoadShow,
+    rounds: int = 1,
+    records: int = RECORDS,
+    program: Path = PROGRAM,
+) -> dict[str, Any]:
+    """Measure both, each round on a fresh stack; return medians and a ratio as a document.
+
+    Where Tessera cannot be built it is left out, and `not_measured` has the reason.
+    """
+    settings = settings.model_copy(update={"log_name": corpus.header.log_name})
+    why_not: dict[str, str] = {}
+    show.say("building Tessera")
+    try:
+        build(SOURCE, program)
+    except NotBuiltError as error:
+        why_not[TESSERA] = str(error)
+        show.say(f"{TESSERA} is left out: {error}")
+    found = []
+    for number in range(rounds):
+        with site.temporary(settings, stages=(), on_step=show.step) as stack:
+            show.say(f"round {number + 1} of {rounds}: filling {EVENTS}")
+            fill(stack.settings, corpus, records)
+            each = Round(drain_seal(stack, records, show))
+            _tell(each.seal, show)
+            if not why_not:
+                each.tessera, each.said = drain_tessera(program, stack.settings, records, show)
+                _tell(each.tessera, show)
+            found.append(each)
+    contenders = {SEAL: medians([each.seal for each in found])}
+    theirs = [each.tessera for each in found if each.tessera is not None]
+    if theirs:
+        contenders[TESSERA] = medians(theirs)
+    return {
+        "contenders": contenders,
+        "rounds": [each.to_json() for each in found],
+        "leaves": records,
+        "ratios": {"tessera_cpu_ratio": _ratio(contenders)},
+        "not_measured": why_not,
+    }
+
+
+def fill(settings: Settings, corpus: Corpus, count: int) -> None:
+    """Write so many accepted events as ingest does; where the corpus ends it begins anew.
+
+    Raises LoadTestError where not all of them are in the topic.
+    """
+    places = [(EVENTS, number) for number in range(settings.partitions)]
+    client = admin(settings)
+    before = sum(end_offsets(client, places).values())
+    sender = producer(settings)
+    _send(sender, settings, corpus, count)
+    waiting = sender.flush(CALL_TIMEOUT_S)
+    there = sum(end_offsets(client, places).values()) - before
+    if waiting or there != count:
+        raise LoadTestError(f"{there:,} of {count:,} records were taken")
+
+
+def _send(sender: Producer, settings: Settings, corpus: Corpus, count: int) -> None:
+    keys = [corpus.did(number).encode() for number in range(corpus.header.devices)]
+    partitions = [partition_of(key, settings.partitions) for key in keys]
+    registry_offset = ("registry.offset", b"%d" % (corpus.header.devices + corpus.header.nurses))
+    topics = [RAW_TOPIC_OF[kind] for kind in KINDS]
+    devices, kinds = corpus.index.devices.tolist(), corpus.index.kinds.tolist()
+    for number in range(count):
+        at = number % len(corpus.index)
+        partition = partitions[devices[at]]
+        source = f"{topics[kinds[at]]}/{partition}/{number // settings.partitions}".encode()
+        while True:
+            try:
+                sender.produce(
+                    EVENTS,
+                    value=corpus.envelope(at),
+                    key=keys[devices[at]],
+                    partition=partition,
+                    headers=[registry_offset, ("source", source)],
+                )
+            except BufferError:
+                sender.poll(0.01)
+                continue
+            break
+        if number % 1000 == 0:
+            sender.poll(0)
+
+
+def drain_seal(stack: Site, count: int, show: LoadShow) -> Drained:
+    """Let one sealer alone work off what lies in `device.events`."""
+    folders = _shards(stack.settings)
+    _settle()
+    with worker(stack.settings, "seal") as pid:
+        return watch(
+            SEAL,
+            lambda: {SEAL: pid},
+            stack.pids().get("kafka"),
+            lambda: sum(published_size(folder) for folder in folders),
+            count,
+            lambda done: show.step(f"{SEAL}: {done * 100 // count} % of {count:,}"),
+            every_s=OFTEN_S,
+        )
+
+
+def drain_tessera(
+    program: Path, settings: Settings, count: int, show: LoadShow
+) -> tuple[Drained, dict[str, Any]]:
+    """Let Tessera append the leaves that are published, in a folder beside them: the same disk.
+
+    Returns what was seen, and what its process says of itself. Raises LoadTestError where its log is not as
+    large as it should be or not signed, and ChildError where it fails.
+    """
+    folder = settings.data_dir / "tessera"
+    folder.mkdir()
+    log, entries = folder / "log", folder / "entries"
+    with entries.open("wb") as file:
+        file.writelines(_leaves(settings))
+    interval_ms = round(settings.checkpoint_interval_s * 1000)
+    job = {
+        "entries": str(entries),
+        "folder": str(log),
+        "batch_size": BATCH_SIZE,
+        "batch_age_ms": interval_ms,
+        "checkpoint_ms": interval_ms,
+    }
+    said: dict[str, Any] = {}
+    _settle()
+    with Child(TESSERA, job, said.update, command=[str(program.resolve())]) as child:
+        given = child.wait_ready()
+        if given["entries"] != count:
+            raise LoadTestError(f"{given['entries']:,} leaves are published, not {count:,}")
+
+        def done() -> int:
+            child.check()
+            # It says that it is over when it has seen the checkpoint itself, shortly after us.
+            return published_size(log) if "over" in said else min(count - 1, published_size(log))
+
+        drained = watch(
+            TESSERA,
+            lambda: {TESSERA: child.pid},
+            None,
+            done,
+            count,
+            lambda done: show.step(f"{TESSERA}: {done * 100 // count} % of {count:,}"),
+            every_s=OFTEN_S,
+        )
+        child.end()
+    signed = open_checkpoint((log / "checkpoint").read_bytes(), parse_vkey(given["key"])).checkpoint
+    if (signed.size, said["entries"]) != (count, count):
+        raise LoadTestError(f"{TESSERA} has signed {signed.size:,} of {count:,} entries")
+    return drained, {name: said[name] for name in ("seconds", "user_s", "system_s", "rss_mib")}
+
+
+def _leaves(settings: Settings) -> Iterator[bytes]:
+    for folder in _shards(settings):
+        yield from bundles(folder)
+
+
+def _shards(settings: Settings) -> list[Path]:
+    return [store_of(settings, (EVENTS, number)).root for number in range(settings.partitions)]
+
+
+def _settle() -> None:
+    """Let the disk have what was written before: nobody is to wait for the bytes of another."""
+    os.sync()
+
+
+def _tell(drained: Drained, show: LoadShow) -> None:
+    show.say(f"{drained.name}: {drained.rate:,.0f}/s, {drained.cpu_us:,.1f} us CPU a leaf")
+
+
+def _ratio(contenders: dict[str, dict[str, Any]]) -> float | None:
+    """Return Tessera's CPU time over ours; None where one is missing."""
+    if TESSERA not in contenders or not contenders[SEAL]["cpu_us"]:
+        return None
+    return round(float(contenders[TESSERA]["cpu_us"]) / float(contenders[SEAL]["cpu_us"]), 2)
