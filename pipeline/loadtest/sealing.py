@@ -23,9 +23,9 @@ from loadtests.draining import OFTEN_S, Drained, watch
 from loadtests.errors import LoadTestError
 from loadtests.goprogram import NotBuiltError, build
 from loadtests.published import bundles, published_size
-from pipeline.kafka import CALL_TIMEOUT_S, admin, end_offsets, producer
+from pipeline.kafka import admin, end_offsets, producer
 from pipeline.loadtest import site
-from pipeline.loadtest.compare import medians, worker
+from pipeline.loadtest.compare import FILL_S, medians, worker
 from pipeline.loadtest.show import LoadShow
 from pipeline.loadtest.site import Site
 from pipeline.settings import Settings
@@ -117,7 +117,7 @@ def fill(settings: Settings, corpus: Corpus, count: int) -> None:
     before = sum(end_offsets(client, places).values())
     sender = producer(settings)
     _send(sender, settings, corpus, count)
-    waiting = sender.flush(CALL_TIMEOUT_S)
+    waiting = sender.flush(FILL_S)
     there = sum(end_offsets(client, places).values()) - before
     if waiting or there != count:
         raise LoadTestError(f"{there:,} of {count:,} records were taken")

@@ -31,6 +31,8 @@ const (
 	// maxEntriesBytes bounds what is held in memory: some 19 million leaves.
 	maxEntriesBytes = 1 << 30
 	maxBatch        = 1 << 20
+	// minCheckpointMS is the shortest interval that Tessera's POSIX driver takes.
+	minCheckpointMS = 100
 	// pollPeriod is how often the published checkpoint is looked at in the end, as in Tessera's own example.
 	pollPeriod = 100 * time.Millisecond
 	// batchesAhead entries are being added while their index is not known yet, so that no batch waits for us.
@@ -127,8 +129,11 @@ func readJob(input *bufio.Reader) (job, error) {
 	if asked.Entries == "" || asked.Folder == "" {
 		return asked, errors.New("the job names no entries or no folder")
 	}
-	if asked.BatchSize < 1 || asked.BatchSize > maxBatch || asked.BatchAgeMS < 1 || asked.CheckpointMS < 1 {
-		return asked, fmt.Errorf("the job has no batch of 1 to %d entries, no age or no interval", maxBatch)
+	if asked.BatchSize < 1 || asked.BatchSize > maxBatch || asked.BatchAgeMS < 1 {
+		return asked, fmt.Errorf("the job has no batch of 1 to %d entries and at least 1 ms", maxBatch)
+	}
+	if asked.CheckpointMS < minCheckpointMS {
+		return asked, fmt.Errorf("the job has no interval of %d ms or more", minCheckpointMS)
 	}
 	return asked, nil
 }
