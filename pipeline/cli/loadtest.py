@@ -197,7 +197,7 @@ def compare(  # noqa: PLR0917 - typer takes every option as a parameter
     ] = False,
     num_records: Annotated[
         int | None,
-        typer.Option(help="How many records.  [default: 100000; with --seal 1000000]", min=100),
+        typer.Option(help="How many records.  [default: 100000; with --seal 500000]", min=100),
     ] = None,
     devices: Devices = 1000,
     bad_share: BadShare = 0.0,
@@ -251,7 +251,7 @@ def bench(  # noqa: PLR0917 - typer takes every option as a parameter
     drain_records: Annotated[int, typer.Option(help="Records of such a backlog.", min=1000)] = 40_000,
     seal_records: Annotated[
         int, typer.Option(help="Leaves of seal's backlog, and of Tessera's.", min=1000)
-    ] = 1_000_000,
+    ] = 500_000,
     devices: Devices = 2000,
     trial_seconds: Annotated[float, typer.Option(help="Of one rate of the search.", min=1.0)] = 10.0,
     confirm_seconds: Annotated[float, typer.Option(help="The rate found is held so long.", min=1.0)] = 60.0,

@@ -38,7 +38,7 @@ from schemas.partition import partition_of
 SEAL, TESSERA = "attestream seal", "Tessera"
 SOURCE = Path(baselines.__file__).with_name("tessera")
 PROGRAM = Path("build", "tessera", "tessera-posix")
-RECORDS = 1_000_000
+RECORDS = 500_000
 """Seal is done with so many within seconds, and a checkpoint comes once a second."""
 CORPUS_RECORDS = 40_000
 """A corpus of more is signed for nothing: its events come again and again, and each is another record."""
