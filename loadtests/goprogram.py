@@ -37,8 +37,8 @@ def build(source: Path, program: Path) -> None:
     except OSError as error:
         raise NotBuiltError(f"go build cannot be run: {error.strerror}") from error
     if code:
-        last = " / ".join(line.strip() for line in said.strip().splitlines()[-3:])
-        raise NotBuiltError(f"go build has failed: {last[-MAX_SAID:] or f'exit code {code}'}")
+        last = said.strip().rpartition("\n")[2].strip()
+        raise NotBuiltError(f"go build has failed: {last[:MAX_SAID] or f'exit code {code}'}")
 
 
 def _run(command: list[str], folder: Path) -> tuple[int, str]:

@@ -42,8 +42,9 @@ RECORDS = 500_000
 """Seal is done with so many within seconds, and a checkpoint comes once a second."""
 CORPUS_RECORDS = 40_000
 """A corpus of more is signed for nothing: its events come again and again, and each is another record."""
-BATCH_SIZE = 65_536
-"""Tessera's batches, as large as pays: the larger, the fewer partial tiles (its documents, and measured)."""
+BATCH_SIZE = 16_384
+"""Tessera's batches: the larger the cheaper (its documents), but hardly from here on (measured), and one of more
+may take longer than a checkpoint interval to be integrated: its checkpoints would come more seldom than ours."""
 
 
 @dataclass(slots=True)
