@@ -43,8 +43,8 @@ RECORDS = 500_000
 CORPUS_RECORDS = 40_000
 """A corpus of more is signed for nothing: its events come again and again, and each is another record."""
 BATCH_SIZE = 16_384
-"""Tessera's batches: the larger the cheaper (its documents), but hardly from here on (measured), and one of more
-may take longer than a checkpoint interval to be integrated: its checkpoints would come more seldom than ours."""
+"""Tessera's batches: the larger the cheaper (its documents), though hardly from here on (measured). One of
+more may take longer than a checkpoint interval to be integrated: checkpoints would be rarer than ours."""
 
 
 @dataclass(slots=True)

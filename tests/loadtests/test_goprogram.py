@@ -2,8 +2,9 @@
 
 import os
 import shlex
-import signal
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -69,19 +70,22 @@ def test_a_build_that_hangs_is_ended_with_all_that_it_started(
     wait_for(lambda: is_gone(int(started.read_text())), "what go had started is gone")
 
 
-def test_an_interrupted_build_is_ended_with_all_that_it_started(go: Path, tmp_path: Path) -> None:
+def test_an_interrupted_build_is_ended_with_all_that_it_started(
+    go: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     started = tmp_path / "started"
-    write(go, f"sleep 600 & echo $! > {shlex.quote(str(started))}; kill -USR1 $PPID; wait")
+    write(go, f"sleep 600 & echo $! > {shlex.quote(str(started))}; wait")
 
-    def interrupt(_number: int, _frame: object) -> None:
-        raise KeyboardInterrupt
+    class Interrupted(subprocess.Popen[str]):
+        def communicate(self, *given: Any, **named: Any) -> tuple[str, str]:
+            if "timeout" in named:
+                wait_for(lambda: started.exists() and started.read_text().endswith("\n"), "go has started it")
+                raise KeyboardInterrupt
+            return super().communicate(*given, **named)
 
-    before = signal.signal(signal.SIGUSR1, interrupt)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            build(tmp_path, tmp_path / "program")
-    finally:
-        signal.signal(signal.SIGUSR1, before)
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        build(tmp_path, tmp_path / "program")
     wait_for(lambda: is_gone(int(started.read_text())), "what go had started is gone")
 
 
