@@ -217,7 +217,10 @@ def compare(  # noqa: PLR0917 - typer takes every option as a parameter
     from pipeline.loadtest.run import CorpusOptions, RunOptions, corpus_of
     from pipeline.loadtest.sealing import CORPUS_RECORDS, RECORDS, compare_seals
     from pipeline.loadtest.show import LoadShow
+    from pipeline.settings import UsageError
 
+    if seal and partitions is not None:
+        raise UsageError("--seal compares one tree with one: leave --partitions out")
     settings = settings_from()
     if partitions is not None:
         settings = settings.model_copy(update={"partitions": partitions})

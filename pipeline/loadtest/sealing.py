@@ -5,11 +5,13 @@ seal       works them off alone, in one process, until its signed checkpoints co
 tessera    appends the very leaves that seal has published, in one process, until its own one does
 compare    CPU time for a leaf, over the part in which each is warm
 
-Both are looked at in the same way and from outside: the published checkpoint says how far each is.
+The topic has one partition, so that both make one tree, and the same: their roots must be equal. Both are
+looked at in the same way and from outside: the published checkpoint says how far each is.
 """
 
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,11 +33,11 @@ from pipeline.loadtest.site import Site
 from pipeline.settings import Settings
 from pipeline.shard import store_of
 from pipeline.topics import EVENTS, RAW_TOPIC_OF
-from schemas.checkpoint import open_checkpoint
-from schemas.note import parse_vkey
-from schemas.partition import partition_of
+from schemas.checkpoint import open_checkpoint, parse_checkpoint
+from schemas.note import parse_note, parse_vkey
 
 SEAL, TESSERA = "attestream seal", "Tessera"
+SHARD = (EVENTS, 0)
 SOURCE = Path(baselines.__file__).with_name("tessera")
 PROGRAM = Path("build", "tessera", "tessera-posix")
 RECORDS = 500_000
@@ -45,6 +47,8 @@ CORPUS_RECORDS = 40_000
 BATCH_SIZE = 16_384
 """Tessera's batches: the larger the cheaper (its documents), though hardly from here on (measured). One of
 more may take longer than a checkpoint interval to be integrated: checkpoints would be rarer than ours."""
+
+OVER_S = 60.0
 
 
 @dataclass(slots=True)
@@ -76,7 +80,7 @@ def compare_seals(  # noqa: PLR0917 - what, how much, and with what
 
     Where Tessera cannot be built it is left out, and `not_measured` has the reason.
     """
-    settings = settings.model_copy(update={"log_name": corpus.header.log_name})
+    settings = settings.model_copy(update={"log_name": corpus.header.log_name, "partitions": 1})
     why_not: dict[str, str] = {}
     show.say("building Tessera")
     try:
@@ -113,31 +117,29 @@ def fill(settings: Settings, corpus: Corpus, count: int) -> None:
 
     Raises LoadTestError where not all of them are in the topic.
     """
-    places = [(EVENTS, number) for number in range(settings.partitions)]
     client = admin(settings)
-    before = sum(end_offsets(client, places).values())
+    before = end_offsets(client, [SHARD])[SHARD]
     sender = producer(settings)
-    _send(sender, settings, corpus, count)
+    _send(sender, corpus, count)
     waiting = sender.flush(FILL_S)
-    there = sum(end_offsets(client, places).values()) - before
+    there = end_offsets(client, [SHARD])[SHARD] - before
     if waiting or there != count:
         raise LoadTestError(f"{there:,} of {count:,} records were taken")
 
 
-def _send(sender: Producer, settings: Settings, corpus: Corpus, count: int) -> None:
+def _send(sender: Producer, corpus: Corpus, count: int) -> None:
+    topic, partition = SHARD
     keys = [corpus.did(number).encode() for number in range(corpus.header.devices)]
-    partitions = [partition_of(key, settings.partitions) for key in keys]
     registry_offset = ("registry.offset", b"%d" % (corpus.header.devices + corpus.header.nurses))
-    topics = [RAW_TOPIC_OF[kind] for kind in KINDS]
+    raw = [RAW_TOPIC_OF[kind] for kind in KINDS]
     devices, kinds = corpus.index.devices.tolist(), corpus.index.kinds.tolist()
     for number in range(count):
         at = number % len(corpus.index)
-        partition = partitions[devices[at]]
-        source = f"{topics[kinds[at]]}/{partition}/{number // settings.partitions}".encode()
+        source = f"{raw[kinds[at]]}/{partition}/{number}".encode()
         while True:
             try:
                 sender.produce(
-                    EVENTS,
+                    topic,
                     value=corpus.envelope(at),
                     key=keys[devices[at]],
                     partition=partition,
@@ -153,18 +155,11 @@ def _send(sender: Producer, settings: Settings, corpus: Corpus, count: int) -> N
 
 def drain_seal(stack: Site, count: int, show: LoadShow) -> Drained:
     """Let one sealer alone work off what lies in `device.events`."""
-    folders = _shards(stack.settings)
-    _settle()
+    log = store_of(stack.settings, SHARD).root
+    os.sync()  # nobody is to wait for the bytes that another wrote
     with worker(stack.settings, "seal") as pid:
-        return watch(
-            SEAL,
-            lambda: {SEAL: pid},
-            stack.pids().get("kafka"),
-            lambda: sum(published_size(folder) for folder in folders),
-            count,
-            lambda done: show.step(f"{SEAL}: {done * 100 // count} % of {count:,}"),
-            every_s=OFTEN_S,
-        )
+        broker = stack.pids().get("kafka")
+        return _watch(SEAL, pid, broker, log, count, show)
 
 
 def drain_tessera(
@@ -172,14 +167,14 @@ def drain_tessera(
 ) -> tuple[Drained, dict[str, Any]]:
     """Let Tessera append the leaves that are published, in a folder beside them: the same disk.
 
-    Returns what was seen, and what its process says of itself. Raises LoadTestError where its log is not as
-    large as it should be or not signed, and ChildError where it fails.
+    Returns what was seen, and what its process says of itself. Raises LoadTestError where its log is not ours
+    or not signed, and ChildError where it fails.
     """
-    folder = settings.data_dir / "tessera"
+    ours, folder = store_of(settings, SHARD).root, settings.data_dir / "tessera"
     folder.mkdir()
     log, entries = folder / "log", folder / "entries"
     with entries.open("wb") as file:
-        file.writelines(_leaves(settings))
+        file.writelines(bundles(ours))
     interval_ms = round(settings.checkpoint_interval_s * 1000)
     job = {
         "entries": str(entries),
@@ -189,45 +184,50 @@ def drain_tessera(
         "checkpoint_ms": interval_ms,
     }
     said: dict[str, Any] = {}
-    _settle()
+    os.sync()  # as before
     with Child(TESSERA, job, said.update, command=[str(program.resolve())]) as child:
         given = child.wait_ready()
         if given["entries"] != count:
             raise LoadTestError(f"{given['entries']:,} leaves are published, not {count:,}")
-
-        def done() -> int:
-            child.check()
-            # It says that it is over when it has seen the checkpoint itself, shortly after us.
-            return published_size(log) if "over" in said else min(count - 1, published_size(log))
-
-        drained = watch(
-            TESSERA,
-            lambda: {TESSERA: child.pid},
-            None,
-            done,
-            count,
-            lambda done: show.step(f"{TESSERA}: {done * 100 // count} % of {count:,}"),
-            every_s=OFTEN_S,
-        )
+        drained = _watch(TESSERA, child.pid, None, log, count, show, child.check)
+        _wait_over(child, said)
         child.end()
     signed = open_checkpoint((log / "checkpoint").read_bytes(), parse_vkey(given["key"])).checkpoint
-    if (signed.size, said["entries"]) != (count, count):
-        raise LoadTestError(f"{TESSERA} has signed {signed.size:,} of {count:,} entries")
+    sealed = parse_checkpoint(parse_note((ours / "checkpoint").read_bytes()).text)
+    if (signed.size, signed.root) != (sealed.size, sealed.root):
+        raise LoadTestError(f"{TESSERA} has signed another tree than {SEAL} of the same {count:,} leaves")
     return drained, {name: said[name] for name in ("seconds", "user_s", "system_s", "rss_mib")}
 
 
-def _leaves(settings: Settings) -> Iterator[bytes]:
-    for folder in _shards(settings):
-        yield from bundles(folder)
+def _watch(  # noqa: PLR0917 - who, where, and how far
+    name: str,
+    pid: int,
+    broker: int | None,
+    log: Path,
+    count: int,
+    show: LoadShow,
+    check: Callable[[], None] = lambda: None,
+) -> Drained:
+    """Look at a process until the checkpoint of its log covers so many leaves."""
+
+    def done() -> int:
+        check()
+        return published_size(log)
+
+    def on_progress(done: int) -> None:
+        show.step(f"{name}: {done * 100 // count} % of {count:,}")
+
+    return watch(name, lambda: {name: pid}, broker, done, count, on_progress, every_s=OFTEN_S)
 
 
-def _shards(settings: Settings) -> list[Path]:
-    return [store_of(settings, (EVENTS, number)).root for number in range(settings.partitions)]
-
-
-def _settle() -> None:
-    """Let the disk have what was written before: nobody is to wait for the bytes of another."""
-    os.sync()
+def _wait_over(child: Child, said: Mapping[str, Any]) -> None:
+    """Wait until it says that it has seen its last checkpoint itself, shortly after us."""
+    until_s = time.monotonic() + OVER_S
+    while "over" not in said:
+        child.check()
+        if time.monotonic() > until_s:
+            raise LoadTestError(f"{TESSERA} has published all and does not say that it is over")
+        time.sleep(OFTEN_S)
 
 
 def _tell(drained: Drained, show: LoadShow) -> None:

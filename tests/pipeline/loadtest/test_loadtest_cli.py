@@ -74,6 +74,7 @@ def test_a_corpus_is_made_twice_the_same_but_for_its_times(tmp_path: Path) -> No
         (("run", "--throughput", "0"), "--throughput 0"),
         (("run", "--throughput", "-1", "--find-max"), "--find-max begins at a rate"),
         (("run", "--producer-props", "linger.ms"), "expected key=value"),
+        (("compare", "--seal", "--partitions", "4"), "leave --partitions out"),
         (("corpus", "-o", "unused", "--record-size", "10"), "a record size of 10 bytes"),
         (("corpus", "-o", "unused", "--bad-share", "1.5"), "share of bad signatures"),
         (("corpus", "-o", "unused", "--access-share", "1", "--lifecycle-share", "0.5"), "must be parts of 1"),
