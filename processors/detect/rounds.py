@@ -51,9 +51,10 @@ def take_round(rows: Rows, events: Events) -> Array:
     after["first_offset"] = np.where(first, events.offset, hot["first_offset"])
     after["events"] += 1
     if not is_taken.all():
-        after, hot, has_sample = gather(after, is_taken), gather(hot, is_taken), has_sample[is_taken]
-        goes_off = None if goes_off is None else goes_off[is_taken]
-        windows, events = windows[is_taken], events.at(is_taken)
+        taken = np.flatnonzero(is_taken)
+        after, hot, has_sample = gather(after, taken), gather(hot, taken), has_sample[taken]
+        goes_off = None if goes_off is None else goes_off[taken]
+        windows, events = windows[taken], events.at(taken)
     _keep(rows, after, events, windows)
     _append(rows, hot, after, events, has_sample)
     if goes_off is not None:
@@ -182,6 +183,8 @@ def _append(rows: Rows, hot: Array, after: Array, events: Events, has_sample: Ar
         after["count"] = count + 1
         after["most"] = count[:, 0] + 1
         return
+    # What stands there is of a block that is over.
+    rows.samples[events.row, hot["most"]] = 0.0
     device, signal = np.nonzero(has_sample)
     rows.samples[events.row[device], count[device, signal], signal] = events.value[device, signal]
     after["count"] = count + has_sample

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from processors.detect.blockcolumns import Thresholds, columns_of, of_some, repeated, rows_of
 from processors.detect.blocks import (
     BASE_MEMORY,
     BLOCK,
@@ -16,13 +17,17 @@ from processors.detect.blocks import (
     LEAST,
     LEVEL,
     RANGED,
+    TRACKED,
+    Broken,
+    Track,
+    judge,
 )
 from processors.detect.devicecourse import FIRST_BLOCKS, INTERVAL_MEMORY
 from processors.detect.manyblocks import judge_columns
 from processors.detect.noiseprints import FAST_US
 from processors.detect.relations import judge_relation
 from processors.detect.rowprints import Blocks, row_prints
-from processors.detect.rows import ROOM, SAMPLES, Array, Related, Rows, gather, scatter
+from processors.detect.rows import ROOM, SAMPLES, Array, Limits, Related, Rows, gather, scatter
 from processors.detect.telemetry_state import OFF
 from schemas.noise import NoisePrint
 
@@ -39,7 +44,7 @@ class Ended(NamedTuple):
 
 def end_row_blocks(rows: Rows, which: Array, *, with_noise: bool) -> Ended:
     """Judge the blocks of these rows, and begin anew; rows that are not taken have changed nothing."""
-    hot, cold, samples = gather(rows.hot, which), gather(rows.cold, which), rows.samples[which]
+    hot, cold, samples = gather(rows.hot, which), gather(rows.cold, which), rows.samples.take(which, axis=0)
     count = hot["count"]
     is_whole, is_short = count == SAMPLES, count < LEAST
     is_taken = np.ones(len(which), np.bool_)
@@ -50,27 +55,42 @@ def end_row_blocks(rows: Rows, which: Array, *, with_noise: bool) -> Ended:
     is_fast = (hot["interval_us"] > 0.0) & (hot["interval_us"] < FAST_US)
     _course(rows, hot, is_taken)
     prints = row_prints(rows, Blocks(hot, cold, samples, is_fast, is_taken)) if with_noise else []
-    samples = _begin_anew(hot, samples, is_short)
     if not is_taken.all():
-        which, samples = which[is_taken], samples[is_taken]
-        hot, cold = gather(hot, is_taken), gather(cold, is_taken)
+        taken = np.flatnonzero(is_taken)
+        which, samples, is_short = which[taken], samples[taken], is_short[taken]
+        hot, cold = gather(hot, taken), gather(cold, taken)
+    _begin_anew(rows, which, hot, samples, is_short)
     scatter(rows.hot, which, hot)
     scatter(rows.cold, which, cold)
-    rows.samples[which] = samples
     return Ended(is_taken, prints)
 
 
-def _begin_anew(hot: Array, samples: Array, is_short: Array) -> Array:
-    """Keep the last sample of each signal, and all of those that wait for more; return these."""
+def _begin_anew(rows: Rows, which: Array, hot: Array, samples: Array, is_short: Array) -> None:
+    """Keep the last sample of each signal, and all of those that wait for more."""
     count = hot["count"].copy()
-    hot["count"], hot["events"] = np.where(is_short, count, 1), 0
-    hot["most"] = hot["count"].max(axis=1)
-    kept = np.zeros_like(samples)
-    kept[:, 0] = np.take_along_axis(samples, np.maximum(count, 1)[:, None] - 1, axis=1)[:, 0]
+    last = np.take_along_axis(samples, np.maximum(count, 1)[:, None] - 1, axis=1)[:, 0]
     if is_short.any():
+        kept = np.zeros_like(samples)
+        kept[:, 0] = last
         device, signal = np.nonzero(is_short)
         kept[device, :, signal] = samples[device, :, signal]
-    return kept
+        rows.samples[which] = kept
+        hot["count"] = count = np.where(is_short, count, 1)
+        hot["most"] = count.max(axis=1)
+    else:
+        rows.samples[which, 0] = last
+        hot["count"] = hot["most"] = 1
+    hot["events"] = 0
+
+
+class _Some(NamedTuple):
+    """Blocks of as many samples, as columns."""
+
+    cells: Array
+    """Which ones of the table's: devices times courses."""
+    limits: Thresholds
+    known: Array
+    samples: Array
 
 
 def _judge(rows: Rows, cold: Array, samples: Array, count: Array, is_taken: Array) -> None:
@@ -78,21 +98,35 @@ def _judge(rows: Rows, cold: Array, samples: Array, count: Array, is_taken: Arra
 
     Those that were on in part of a block have fewer or more than the others.
     """
-    limits, tracks = rows.limits, cold["track"]
-    counts = count[:, limits.course_at]
-    for number in np.flatnonzero(np.bincount(counts.ravel(), minlength=ROOM + 1)).tolist():
-        if number < LEAST:
-            continue
-        device, course = np.nonzero(counts == number)
-        signal = limits.course_at[course]
-        tracks[device, signal], broken = judge_columns(
-            tracks[device, signal],
-            limits.thresholds[course],
-            samples[device, :number, signal],
-            lambda at, course=course: limits.courses[int(course[at])],  # type: ignore[misc]
-        )
-        if broken:
-            is_taken[device[list(broken)]] = False
+    limits, tracks, every = rows.limits, cold["track"], rows.limits.with_course
+    counts = count[:, every]
+    if (counts == SAMPLES).all():
+        known, seen = columns_of(tracks[:, every]), columns_of(samples[:, :SAMPLES, every].swapaxes(1, 2))
+        thresholds = repeated(limits.thresholds, len(counts))
+        _judge_some(limits, tracks, _Some(np.arange(counts.size), thresholds, known, seen), is_taken)
+        tracks[:, every] = rows_of(known, (*counts.shape, TRACKED))
+        return
+    for number in np.flatnonzero(np.bincount(counts.ravel(), minlength=ROOM)).tolist():
+        if number >= LEAST:
+            cells = np.flatnonzero(counts == number)
+            device, course = np.divmod(cells, len(limits.courses))
+            signal = limits.course_at[course]
+            known, seen = columns_of(tracks[device, signal]), columns_of(samples[device, :number, signal])
+            some = _Some(cells, of_some(limits.thresholds, course), known, seen)
+            _judge_some(limits, tracks, some, is_taken)
+            tracks[device, signal] = known.T
+
+
+def _judge_some(limits: Limits, tracks: Array, some: _Some, is_taken: Array) -> None:
+    cells, thresholds, known, samples = some
+
+    def alone(at: int) -> tuple[Track, Broken]:
+        device, course = divmod(int(cells[at]), len(limits.courses))
+        track = tracks[device, limits.course_at[course]]
+        return judge(track.tobytes(), samples[:, at].tolist(), limits.courses[course])
+
+    broken = judge_columns(known, thresholds, samples, alone)
+    is_taken[cells[list(broken)] // len(limits.courses)] = False
 
 
 def _relate(related: Related, hot: Array, cold: Array, is_taken: Array) -> None:
