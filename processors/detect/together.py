@@ -136,8 +136,11 @@ class _Batch:
         noise: list[NoiseBlock] | None,
     ) -> None:
         self._rows, self._events, self._states, self._noise = rows, events, states, noise
-        self._columns = _columns(rows, numbers, events, states)
+        columns = _columns(rows, numbers, events, states)
+        by_round, self._sizes = _rounds_of(columns.row)
+        self._columns = columns.at(by_round)
         size = len(rows.hot)
+        self._has_left = False
         self._left_from = np.full(size, _NEVER)
         """By row: from which of its device's events on they are judged alone."""
         self._done = np.zeros(size, np.int64)
@@ -150,22 +153,23 @@ class _Batch:
 
     def judge(self, left: Left) -> None:
         """Judge round after round."""
-        columns, rows = self._columns, self._rows
-        rounds, nth = _rounds_of(columns.row)
-        for number, whole_round in enumerate(rounds):
-            at = self._still_here(whole_round)
-            if self._waiting and (rows.hot["events"][columns.row[at]] == BLOCK).any():
+        hot, begin = self._rows.hot, 0
+        for number, size in enumerate(self._sizes):
+            events = self._still_here(self._columns.at(slice(begin, begin + size)))
+            if self._waiting and (hot["events"][events.row] == BLOCK).any():
                 self._end_blocks(left)
-                at = self._still_here(at)
-            if len(at):
-                self._round(number, columns.at(at))
+                events = self._still_here(events)
+            if len(events.row):
+                self._round(number, events)
+            begin += size
         if self._waiting:
             self._end_blocks(left)
-        left.numbers.extend(columns.number[nth >= self._left_from[columns.row]].tolist())
+        if self._has_left:
+            nth = np.repeat(np.arange(len(self._sizes)), self._sizes)
+            left.numbers.extend(self._columns.number[nth >= self._left_from[self._columns.row]].tolist())
 
-    def _still_here(self, at: Array) -> Array:
-        here: Array = at[self._left_from[self._columns.row[at]] == _NEVER]
-        return here
+    def _still_here(self, events: Events) -> Events:
+        return events.at(self._left_from[events.row] == _NEVER) if self._has_left else events
 
     def _round(self, number: int, events: Events) -> None:
         those = events.row
@@ -174,8 +178,9 @@ class _Batch:
             self._leave(those)
             return
         is_taken = take_round(self._rows, events)
-        self._leave(those[~is_taken])
-        those = those[is_taken]
+        if not is_taken.all():
+            self._leave(those[~is_taken])
+            those = those[is_taken]
         self._done[those] = number + 1
         whole = those[self._rows.hot["events"][those] == BLOCK]
         if len(whole):
@@ -183,6 +188,7 @@ class _Batch:
 
     def _leave(self, those: Array) -> None:
         """Move devices out; what follows of their events is judged alone."""
+        self._has_left |= len(those) > 0
         self._left_from[those] = self._done[those]
         for number in self._last[those].tolist():
             self._rows.move_out(self._states[number])
@@ -244,13 +250,12 @@ def _packed(values: list[Sequence[float]]) -> Sequence[Any]:
     return [struct.pack(f"<{len(each)}d", *each) for each in values]
 
 
-def _rounds_of(row: Array) -> tuple[list[Array], Array]:
-    """Return the events of each round, and of which round each is: how many of its device came before it."""
+def _rounds_of(row: Array) -> tuple[Array, list[int]]:
+    """Return events by their rounds, and how many each has; one's is how many of its device came before."""
     order = np.argsort(row, kind="stable")
     ordered = row[order]
     begins = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
     counts = np.diff(np.append(begins, len(row)))
     nth = np.empty(len(row), np.int64)
     nth[order] = np.arange(len(row)) - np.repeat(begins, counts)
-    by_round = np.argsort(nth, kind="stable")
-    return np.split(by_round, np.cumsum(np.bincount(nth))[:-1]), nth
+    return np.argsort(nth, kind="stable"), np.bincount(nth).tolist()
