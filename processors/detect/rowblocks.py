@@ -3,6 +3,7 @@
 A device that a rule may have something to say about changes nothing here and is told of: it is judged alone.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -129,33 +130,62 @@ def _judge_some(limits: Limits, tracks: Array, some: _Some, is_taken: Array) -> 
     is_taken[cells[list(broken)] // len(limits.courses)] = False
 
 
-def _relate(related: Related, hot: Array, cold: Array, is_taken: Array) -> None:
-    """Do what `deviceblocks._relate` does."""
-    limits, signals = related.limits, related.signals
-    is_on = (hot["run"][:, signals] != OFF).all(axis=1)
-    last = hot["last"][:, signals]
-    if related.is_of_lasts:
-        is_taken &= ~is_on | ((last[:, 2] <= last[:, 0]) & (last[:, 0] <= last[:, 1]))
-    is_judged = is_on & ~cold["carried"][:, signals].any(axis=1)
-    if related.at is None:
-        is_taken &= ~is_judged
+def _relate(relations: Sequence[Related], hot: Array, cold: Array, is_taken: Array) -> None:
+    """Do what `deviceblocks._relate` does, for relations of different tracks at once."""
+    seen: list[tuple[Related, Array, Array, Array]] = []
+    is_on, carried, last = hot["run"].T != OFF, cold["carried"].T.copy(), hot["last"].T
+    for related in relations:
+        signals = related.signals
+        are_on = is_on[signals].all(axis=0)
+        if related.is_of_lasts:
+            mean, high, low = last[signals]
+            is_taken &= ~are_on | ((low <= mean) & (mean <= high))
+        is_judged = are_on & ~carried[signals].any(axis=0)
+        if related.at is None:
+            is_taken &= ~is_judged
+            continue
+        level = cold["track"][:, signals, LEVEL].T
+        is_equal = related.limits.kind == "equal"
+        apart = level[0] - level[1] if is_equal else level[0] - (level[1] + 2 * level[2]) / 3
+        seen.append((related, level, apart, is_judged))
+    if not seen:
         return
-    track = cold["relation"][:, related.at]
-    level = cold["track"][:, signals, LEVEL].T
-    blocks, base, scale, up, down, _ = track.T
+    tracked, levels, aparts, judged = zip(*seen, strict=True)
+    places = [related.at for related in tracked]
+    known = cold["relation"][:, places].T.copy()
+    after, is_rare = _related(known, np.array(aparts), tracked)
+    is_judged = np.array(judged)
+    for number, device in np.argwhere(is_rare & is_judged & is_taken).tolist():
+        track = known[:, number, device].tolist()
+        if judge_relation(track, levels[number][:, device].tolist(), tracked[number].limits) > 1.0:
+            is_taken[device] = False
+        after[:, number, device] = track
+    cold["relation"][:, places] = np.where(is_judged, after, known).T
+
+
+def _related(known: Array, apart: Array, relations: Sequence[Related]) -> tuple[Array, Array]:
+    """Return what is known of relations after blocks that show nothing, and which may show something.
+
+    By relation and device; so is `apart`, and what is known has a row more for each of its numbers.
+    """
+    blocks, base, scale, up, down, _ = known
+    tolerance, spread, slack, limit, warm_blocks = np.array(
+        [
+            (each.tolerance, each.spread, each.slack, each.limit, each.warm_blocks)
+            for each in (related.limits for related in relations)
+        ]
+    ).T[:, :, None]
     with np.errstate(all="ignore"):
-        apart = level[0] - level[1] if limits.kind == "equal" else level[0] - (level[1] + 2 * level[2]) / 3
-        unit = np.where(scale > limits.spread, scale, limits.spread)
+        unit = np.where(scale > spread, scale, spread)
         off = (apart - base) / unit
-        is_rare = ~(np.abs(apart) / limits.tolerance <= 1.0) | ~(np.abs(off) <= FAR)
-        is_warm = blocks >= limits.warm_blocks
-        most = 3 * limits.limit
+        is_rare: Array = ~(np.abs(apart) / tolerance <= 1.0) | ~(np.abs(off) <= FAR)
+        is_warm, most = blocks >= warm_blocks, 3 * limit
         sums = []
         for before, change in ((up, off), (down, -off)):
-            total = before + change - limits.slack
+            total = before + change - slack
             total = np.where(total > 0.0, total, 0.0)
             sums.append(np.where(is_warm, np.where(most < total, most, total), before))
-        is_rare |= (sums[0] / limits.limit > 1.0) | (sums[1] / limits.limit > 1.0)
+        is_rare |= (sums[0] / limit > 1.0) | (sums[1] / limit > 1.0)
         memory = np.where(blocks < LEARNED, 1 / (blocks + 1), BASE_MEMORY)
         off = np.where((off > -CLIP) & (off < CLIP), off, np.where(off > 0, CLIP, -CLIP))
         after = np.array(
@@ -164,15 +194,10 @@ def _relate(related: Related, hot: Array, cold: Array, is_taken: Array) -> None:
                 base + memory * unit * off,
                 scale + memory * (np.abs(off) * unit - scale),
                 *sums,
-                np.zeros(len(track)),
+                np.zeros(apart.shape),
             ]
-        ).T
-    for device in np.flatnonzero(is_rare & is_judged & is_taken).tolist():
-        known = track[device].tolist()
-        if judge_relation(known, level[:, device].tolist(), limits) > 1.0:
-            is_taken[device] = False
-        after[device] = known
-    cold["relation"][:, related.at] = np.where(is_judged[:, None], after, track)
+        )
+    return after, is_rare
 
 
 def _course(rows: Rows, hot: Array, is_taken: Array) -> None:

@@ -156,7 +156,7 @@ class Rows:
         self.codes = codes
         self.positions = np.array([place.codes.index(code) for code in place.signals], np.intp)
         self.limits = Limits(config, place.signals)
-        self.related = [
+        related = [
             Related(
                 limits,
                 [place.signals.index(code) for code in limits.codes],
@@ -166,6 +166,13 @@ class Rows:
             for limits in config.relations
             if set(limits.codes) <= set(place.signals)
         ]
+        first = [each.signals[0] for each in related]
+        turns = [first[:number].count(signal) for number, signal in enumerate(first)]
+        self.related = [
+            [each for each, at in zip(related, turns, strict=True) if at == turn]
+            for turn in sorted(set(turns))
+        ]
+        """By turns: those of one first signal have one track, so one comes after the other."""
         self.hot: Array = np.zeros(0, hot_dtype(signals))
         self.cold: Array = np.zeros(0, cold_dtype(signals, relations))
         self.kept: Array = np.zeros((0, KEPT), "<u4")
