@@ -209,11 +209,12 @@ def _keep(rows: Rows, hot: Array, events: Events, which: Array, windows: Array) 
 def _append(rows: Rows, hot: Array, events: Events, off: Array, is_taken: Array) -> None:
     """Add the samples to the blocks at hand, but for those of signals that are off."""
     count, most, row, value = hot["count"].T.copy(), hot["most"].copy(), events.row, events.value
+    is_next = count == most
     has_sample = np.ones(count.shape, np.bool_)
-    has_sample.ravel()[off] = False
     if len(off):
+        has_sample.ravel()[off], is_next.ravel()[off] = False, True
         value = np.where(has_sample.T, value, 0.0)
-    is_even = ((count == most) | ~has_sample).all(axis=0)
+    is_even = is_next.all(axis=0)
     odd = np.flatnonzero(~is_even & is_taken)
     if len(odd):
         value = np.where(is_even[:, None], value, 0.0)

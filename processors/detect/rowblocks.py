@@ -70,7 +70,7 @@ def _begin_anew(rows: Rows, which: Array, hot: Array, samples: Array, is_short: 
     """Keep the last sample of each signal, and all of those that wait for more."""
     count = hot["count"].copy()
     last = np.take_along_axis(samples, np.maximum(count, 1)[:, None] - 1, axis=1)[:, 0]
-    if is_short.any():
+    if (is_short & (count > 0)).any():
         kept = np.zeros_like(samples)
         kept[:, 0] = last
         device, signal = np.nonzero(is_short)
@@ -79,8 +79,9 @@ def _begin_anew(rows: Rows, which: Array, hot: Array, samples: Array, is_short: 
         hot["count"] = count = np.where(is_short, count, 1)
         hot["most"] = count.max(axis=1)
     else:
-        rows.samples[which, 0] = last
-        hot["count"] = hot["most"] = 1
+        rows.samples[which, 0] = np.where(count > 0, last, 0.0)
+        hot["count"] = count = np.minimum(count, 1)
+        hot["most"] = count.max(axis=1)
     hot["events"] = 0
 
 

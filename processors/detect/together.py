@@ -8,7 +8,8 @@ import struct
 import sys
 from array import array
 from collections.abc import Sequence
-from operator import attrgetter, itemgetter
+from itertools import repeat
+from operator import attrgetter, is_, itemgetter
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -62,27 +63,9 @@ class Tables:
         self, events: Sequence[VerifiedEvent], states: Sequence[TelemetryState], configs: Configs
     ) -> Left:
         """Judge what can be judged by columns; `states` and `configs` are those of the events' devices."""
-        kinds = dict.fromkeys(map(_ROWS, states))
-        if None in kinds and len(set(states)) >= LEAST_DEVICES:
-            self._move_in(events, states, configs)
-            kinds = dict.fromkeys(map(_ROWS, states))
+        self._move_in(events, states, configs)
         left = Left([], [])
-        groups: dict[Rows, Sequence[int]] = {}
-        (config, *others) = set(map(id, configs))
-        if others or any(rows is not None and id(rows.config) != config for rows in kinds):
-            groups = self._groups(states, configs, left)
-        elif len(kinds) == 1 and None not in kinds:
-            groups = {rows: range(len(states)) for rows in kinds if rows is not None}
-        elif len(kinds) <= FEW_TABLES:
-            rows_of = list(map(_ROWS, states))
-            for rows in kinds:
-                those = [number for number, each in enumerate(rows_of) if each is rows]
-                if rows is None:
-                    left.numbers.extend(those)
-                else:
-                    groups[rows] = those
-        else:
-            groups = self._groups(states, configs, left)
+        groups = self._groups(states, configs, left)
         for rows, numbers in groups.items():
             _Batch(rows, numbers, events, states, self._noise).judge(left)
         left.numbers.sort()
@@ -93,6 +76,20 @@ class Tables:
         self, states: Sequence[TelemetryState], configs: Configs, left: Left
     ) -> dict[Rows, Sequence[int]]:
         """Return the events of each table; those of devices outside go to `left`."""
+        rows_of, config = list(map(_ROWS, states)), configs[0]
+        kinds = dict.fromkeys(rows_of)
+        if (
+            len(kinds) <= FEW_TABLES
+            and all(rows is None or rows.config is config for rows in kinds)
+            and all(map(is_, configs, repeat(config)))
+        ):
+            found: dict[Rows | None, Sequence[int]] = (
+                dict.fromkeys(kinds, range(len(states)))
+                if len(kinds) == 1
+                else {rows: [n for n, each in enumerate(rows_of) if each is rows] for rows in kinds}
+            )
+            left.numbers.extend(found.pop(None, ()))
+            return {rows: numbers for rows, numbers in found.items() if rows is not None}
         groups: dict[Rows, list[int]] = {}
         for number, (state, config) in enumerate(zip(states, configs, strict=True)):
             rows = state.rows
@@ -110,6 +107,8 @@ class Tables:
     def _move_in(
         self, events: Sequence[VerifiedEvent], states: Sequence[TelemetryState], configs: Configs
     ) -> None:
+        if None not in list(map(_ROWS, states)) or len(set(states)) < LEAST_DEVICES:
+            return
         outside = [number for number, state in enumerate(states) if state.rows is None]
         first_of = {states[number]: number for number in reversed(outside)}
         alike: dict[tuple[int, Place], list[TelemetryState]] = {}
