@@ -9,6 +9,8 @@ from processors.detect.blocks import TRACKED
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Flags = np.ndarray[Any, np.dtype[np.bool_]]
 Places = np.ndarray[Any, np.dtype[np.intp]]
+_LINE, _PAGE = 8, 512 // 4
+"""Numbers of a line of the cache; numbers after which rows may fall on each other's lines."""
 
 
 class Row:
@@ -22,7 +24,7 @@ class Row:
 
 
 class Thresholds(NamedTuple):
-    """Rows of `blocks.THRESHOLDS`."""
+    """Rows of `blocks.THRESHOLDS`; one number where it is the same for all blocks."""
 
     noise: Floats
     spread: Floats
@@ -39,3 +41,47 @@ class Thresholds(NamedTuple):
     jitter_fill: Floats
     jitter_calm: Floats
     ratio_once: Floats
+
+
+def thresholds_of(rows: Floats) -> Thresholds:
+    """Name the columns of a table that has the thresholds of a block in each row."""
+    columns = np.ascontiguousarray(rows.T)
+    return Thresholds(*(np.array(each[0]) if (each == each[:1]).all() else each for each in columns))
+
+
+def of(threshold: Floats, which: Places) -> Floats:
+    """Return a threshold for some of the blocks."""
+    return threshold[which] if threshold.ndim else threshold
+
+
+def of_some(limits: Thresholds, which: Places) -> Thresholds:
+    """Return all thresholds for some of the blocks."""
+    return Thresholds(*(of(each, which) for each in limits))
+
+
+def repeated(limits: Thresholds, times: int) -> Thresholds:
+    """Return the thresholds of as many times the blocks, one time after another."""
+    return Thresholds(
+        *(
+            np.broadcast_to(each, (times, len(each))).reshape(times * len(each)) if each.ndim else each
+            for each in limits
+        )
+    )
+
+
+def columns_of(rows: Floats) -> Floats:
+    """Return a copy of a table of rows, or of a table of such tables, with each row as a column.
+
+    Its rows do not all begin at the same place of a page: else what is written column by column falls on few
+    lines of the cache, and takes four times as long.
+    """
+    width, count = rows.shape[-1], rows[..., 0].size
+    table: Floats = np.empty((width, count + _LINE if count % _PAGE == 0 else count))[:, :count]
+    table.reshape(width, *rows.shape[:-1])[:] = np.moveaxis(rows, -1, 0)
+    return table
+
+
+def rows_of(columns: Floats, shape: tuple[int, ...]) -> Floats:
+    """Return the table of this shape of which `columns_of` made these columns."""
+    rows: Floats = np.moveaxis(columns.reshape(shape[-1], *shape[:-1]), 0, -1)
+    return rows

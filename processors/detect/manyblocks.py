@@ -12,7 +12,16 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from processors.detect.blockcolumns import Flags, Floats, Places, Row, Thresholds
+from processors.detect.blockcolumns import (
+    Flags,
+    Floats,
+    Places,
+    Row,
+    Thresholds,
+    columns_of,
+    of,
+    thresholds_of,
+)
 from processors.detect.blocks import (
     BASE_MEMORY,
     BLOCK,
@@ -27,13 +36,14 @@ from processors.detect.blocks import (
     TRACK,
     TRACKED,
     Block,
-    BlockLimits,
     Broken,
     Track,
     judge,
 )
+from processors.detect.columnsort import least_middle_largest
 from processors.detect.manycourses import Course, end_epochs, take_course
 from processors.detect.rules import JITTER
+from processors.detect.statebytes import WORD
 
 _NOTHING: Broken = ()
 _FROZEN: Broken = ((JITTER, 1.0),)
@@ -41,39 +51,36 @@ _FROZEN: Broken = ((JITTER, 1.0),)
 
 def judge_many(blocks: Sequence[Block]) -> list[tuple[Track, Broken]]:
     """Judge blocks, each of `BLOCK` + 1 samples; what is returned for each is what `judge` returns."""
-    count = len(blocks)
-    known = np.frombuffer(b"".join([each.track for each in blocks]), "<f8").reshape(count, TRACKED)
-    thresholds = np.frombuffer(b"".join([each.limits.packed for each in blocks]), "<f8")
-    samples = np.frombuffer(b"".join([each.samples for each in blocks])).reshape(count, BLOCK + 1)
-    after, broken = judge_columns(
-        known, thresholds.reshape(count, THRESHOLDS.size // 8), samples, lambda number: blocks[number].limits
-    )
-    data, size = after.tobytes(), TRACK.size
+    count, size = len(blocks), TRACK.size
+    known = columns_of(np.frombuffer(b"".join([each.track for each in blocks]), "<f8").reshape(-1, TRACKED))
+    packed = np.frombuffer(b"".join([each.limits.packed for each in blocks]), "<f8")
+    samples = columns_of(np.frombuffer(b"".join([each.samples for each in blocks])).reshape(count, BLOCK + 1))
+    thresholds = thresholds_of(packed.reshape(count, THRESHOLDS.size // WORD))
+    broken = judge_columns(known, thresholds, samples, lambda number: judge(*blocks[number]))
+    data = known.T.tobytes()
     return [(data[n * size : (n + 1) * size], broken.get(n, _NOTHING)) for n in range(count)]
 
 
 def judge_columns(
-    known: Floats, thresholds: Floats, samples: Floats, limits_of: Callable[[int], BlockLimits]
-) -> tuple[Floats, dict[int, Broken]]:
-    """Judge blocks that are rows of these tables; return what is known now, and the rules that some break.
+    known: Floats, limits: Thresholds, samples: Floats, alone: Callable[[int], tuple[Track, Broken]]
+) -> dict[int, Broken]:
+    """Judge blocks that are columns of these tables; return the rules that some break.
 
-    `known` and what is returned have `TRACKED` columns, `thresholds` those of `THRESHOLDS`, `samples` as many
-    as the blocks have, at least 3. `limits_of` gives the limits of a row.
+    `known` has `TRACKED` rows and becomes what is known now; `samples` has as many as the blocks have, at
+    least 3. `alone` judges the block of a column by `judge`.
     """
-    limits = Thresholds(*np.ascontiguousarray(thresholds.T))
     broken: dict[int, Broken] = {}
     with np.errstate(all="ignore"):
-        after, is_near_a_rule = _usual(np.ascontiguousarray(known.T), limits, samples)
-        ended = np.flatnonzero((after[Row.EPOCH_N] == EPOCH) & ~is_near_a_rule)
+        is_near_a_rule = _usual(known, limits, samples)
+        ended = np.flatnonzero((known[Row.EPOCH_N] == EPOCH) & ~is_near_a_rule)
         if len(ended):
-            broken = dict.fromkeys(end_epochs(after, ended, limits).tolist(), _FROZEN)
-    judged = np.ascontiguousarray(after.T)
+            broken = dict.fromkeys(end_epochs(known, ended, limits).tolist(), _FROZEN)
     for number in np.flatnonzero(is_near_a_rule).tolist():
-        track, broke = judge(known[number].tobytes(), samples[number].tolist(), limits_of(number))
-        judged[number] = np.frombuffer(track)
+        track, broke = alone(number)
+        known[:, number] = np.frombuffer(track)
         if broke:
             broken[number] = broke
-    return judged, broken
+    return broken
 
 
 def interrupted_columns(known: Floats) -> Floats:
@@ -84,53 +91,46 @@ def interrupted_columns(known: Floats) -> Floats:
     return known
 
 
-def _usual(known: Floats, limits: Thresholds, samples: Floats) -> tuple[Floats, Flags]:
-    """Return what is remembered after blocks that break nothing, and which ones `judge` must look at."""
-    before, after = known, known.copy()
-    ordered = np.sort(samples, axis=1).T
-    level = ordered[len(ordered) >> 1] + 0.0
+def _usual(known: Floats, limits: Thresholds, samples: Floats) -> Flags:
+    """Make `known` what it is after blocks that break nothing; return which ones `judge` must look at."""
+    least, middle, largest = least_middle_largest(samples)
+    level = middle + 0.0
     first = np.flatnonzero(known[Row.BLOCKS] == 0)
     if len(first):
-        before = known.copy()
-        before[Row.BASE, first], before[Row.SCALE, first] = level[first], limits.spread[first]
-        before[Row.NOISE, first] = limits.noise[first]
-    blocks, memory, is_rare = _level(before, after, level, limits)
-    changes = np.ascontiguousarray(samples.T)
-    changes = changes[1:] - changes[:-1]
-    course = Course(level, ordered[-1] - ordered[0], changes, blocks, memory)
-    is_rare |= take_course(before, after, course, limits, is_rare)
-    return after, is_rare
+        known[Row.BASE, first], known[Row.SCALE, first] = level[first], of(limits.spread, first)
+        known[Row.NOISE, first] = of(limits.noise, first)
+    memory, is_rare = _level(known, level, limits)
+    return take_course(
+        known, Course(level, largest - least, samples[1:] - samples[:-1], memory, is_rare), limits
+    )
 
 
-def _level(before: Floats, after: Floats, level: Floats, limits: Thresholds) -> tuple[Floats, Floats, Flags]:
-    """Go on with drift and step; return the blocks so far, the weight of this one, and which are rare."""
-    scale, level1 = before[Row.SCALE], before[Row.LEVEL1]
-    unit = np.where(scale > limits.spread, scale, limits.spread)
-    off = level - before[Row.BASE]
-    is_far = ~((-CLIP * unit < off) & (off < CLIP * unit) & (before[Row.UP] == 0) & (before[Row.DOWN] == 0))
-    memory = np.where(before[Row.BLOCKS] < LEARNED, 1 / (before[Row.BLOCKS] + 1), BASE_MEMORY)
-    after[Row.BASE] = before[Row.BASE] + memory * off
+def _level(known: Floats, level: Floats, limits: Thresholds) -> tuple[Floats, Flags]:
+    """Go on with drift and step; return the weight of this block, and which are rare."""
+    blocks, base, scale, level1, level3 = known[[Row.BLOCKS, Row.BASE, Row.SCALE, Row.LEVEL1, Row.LEVEL3]]
+    unit = np.fmax(scale, limits.spread)
+    far_away = CLIP * unit
+    off = level - base
+    is_near = (np.abs(off) < far_away) & (known[Row.UP] == 0) & (known[Row.DOWN] == 0)
+    memory = np.where(blocks < LEARNED, 1 / (blocks + 1), BASE_MEMORY)
+    known[Row.BASE] += memory * off
     is_rare: Flags = np.zeros(len(level), np.bool_)
-    far = np.flatnonzero(is_far)
+    far = np.flatnonzero(~is_near)
     if len(far):
-        is_rare[far] = _drift(before, after, far, (off[far], unit[far], memory[far]), limits)
-    blocks = before[Row.BLOCKS]
-    after[Row.BLOCKS] = blocks = np.where(blocks < RANGED, blocks + 1.0, blocks)
-    memory = np.where(memory < MEMORY, MEMORY, memory)
-    moved = level - before[Row.LEVEL3]
+        is_rare[far] = _drift(known, far, (blocks[far], base[far], off[far], unit[far], memory[far]), limits)
+    known[Row.BLOCKS] += blocks < RANGED
+    memory = np.maximum(memory, MEMORY)
+    moved = level - level3
     step = np.where(limits.step == 0.0, FAR * unit, limits.step)
-    moving = np.flatnonzero(~((-step <= moved) & (moved <= step)) & (blocks > limits.warm))
+    moving = np.flatnonzero(~(np.abs(moved) <= step) & (known[Row.BLOCKS] > limits.warm))
     if len(moving):
         since = level[moving] - level1[moving]
-        is_rare[moving] |= _has_stepped(
-            moved[moving], level1[moving] - before[Row.LEVEL3, moving], since, step[moving]
-        )
-    moved = np.abs(level - level1)
-    most = CLIP * unit
-    moved = scale + memory * (np.where(moved < most, moved, most) - scale)
-    after[Row.SCALE] = np.where(np.isnan(level1), scale, moved)
-    after[Row.LEVEL3], after[Row.LEVEL2], after[Row.LEVEL1] = before[Row.LEVEL2], level1, level
-    return blocks, memory, is_rare
+        is_rare[moving] |= _has_stepped(moved[moving], level1[moving] - level3[moving], since, step[moving])
+    known[Row.SCALE] += memory * (np.fmin(np.abs(level - level1), far_away) - scale)
+    new = np.flatnonzero(np.isnan(level1))
+    known[Row.SCALE, new] = scale[new]
+    known[Row.LEVEL3], known[Row.LEVEL2], known[Row.LEVEL1] = known[Row.LEVEL2], level1, level
+    return memory, is_rare
 
 
 def _has_stepped(moved: Floats, before: Floats, since: Floats, step: Floats) -> Flags:
@@ -140,28 +140,23 @@ def _has_stepped(moved: Floats, before: Floats, since: Floats, step: Floats) -> 
     return is_far
 
 
-def _drift(
-    before: Floats,
-    after: Floats,
-    far: Places,
-    level: tuple[Floats, Floats, Floats],
-    limits: Thresholds,
-) -> Flags:
+def _drift(known: Floats, far: Places, level: tuple[Floats, ...], limits: Thresholds) -> Flags:
     """Count levels that are far from their base, or were; return where the counts are beyond their limit."""
-    off, unit, memory = level
-    warm, slack, limit = limits.warm[far], limits.drift_slack[far], limits.drift_limit[far]
+    blocks, base, off, unit, memory = level
+    slack, limit = of(limits.drift_slack, far), of(limits.drift_limit, far)
     off = off / unit
     off = np.where(off < FAR, off, FAR)
     off = np.where(off > -FAR, off, -FAR)
-    most, is_warm = 3 * limit, before[Row.BLOCKS, far] >= warm
+    most, is_warm = 3 * limit, blocks >= of(limits.warm, far)
     is_beyond: Flags = np.zeros(len(far), np.bool_)
     for row, change in ((Row.UP, off), (Row.DOWN, -off)):
-        total = before[row, far] + change - slack
+        before = known[row, far]
+        total = before + change - slack
         total = np.where(total > 0.0, total, 0.0)
-        after[row, far] = total = np.where(is_warm, np.where(most < total, most, total), before[row, far])
+        known[row, far] = total = np.where(is_warm, np.where(most < total, most, total), before)
         is_beyond |= total > limit
     off = np.where(off < CLIP, off, CLIP)
     off = np.where(off > -CLIP, off, -CLIP)
-    after[Row.BASE, far] = before[Row.BASE, far] + memory * unit * off
+    known[Row.BASE, far] = base + memory * unit * off
     is_beyond &= is_warm
     return is_beyond

@@ -11,11 +11,10 @@ import numpy as np
 
 from processors.detect.manyblocks import interrupted_columns
 from processors.detect.replayed import KEPT, LARGEST_SPACING, ROWS, SAMPLED, span_rows
-from processors.detect.rows import ROOM, Array, Rows, gather, scatter
+from processors.detect.rows import ROOM, Array, Limits, Rows, gather, scatter
 from processors.detect.telemetry_state import OFF
 
 _WINDOW = 4 * ROWS
-_NO_WINDOW = -1
 MAX_TIME_US, MAX_APPEND_MS = 2**61, 2**50
 """Beyond these a difference might not fit; such events are judged alone."""
 
@@ -35,156 +34,200 @@ class Events(NamedTuple):
     is_odd: Array
     """Cannot be judged by columns, whatever its device's state is."""
 
-    def at(self, which: Array) -> "Events":
+    def at(self, which: Array | slice) -> "Events":
         """Return some of them."""
         return Events(*(column[which] for column in self))
 
 
 def take_round(rows: Rows, events: Events) -> Array:
     """Take events of as many devices, each once; return which are taken. Others have changed nothing."""
-    hot, after = gather(rows.hot, events.row), gather(rows.hot, events.row)
+    hot = gather(rows.hot, events.row)
     is_taken = ~events.is_odd & (hot["most"] < ROOM)
-    has_sample, goes_off = _readings(rows, hot, after, events, is_taken)
-    _times(rows, hot, after, events, is_taken)
-    windows = _replays(rows, hot, after, events, is_taken)
-    first = hot["events"] == 0
-    after["first_offset"] = np.where(first, events.offset, hot["first_offset"])
-    after["events"] += 1
-    if not is_taken.all():
-        after, hot, has_sample = gather(after, is_taken), gather(hot, is_taken), has_sample[is_taken]
-        goes_off = None if goes_off is None else goes_off[is_taken]
-        windows, events = windows[is_taken], events.at(is_taken)
-    _keep(rows, after, events, windows)
-    _append(rows, hot, after, events, has_sample)
-    if goes_off is not None:
-        _switch_off(rows, after, events, goes_off)
-    scatter(rows.hot, events.row, after)
+    off, goes_off = _readings(rows, hot, events, is_taken)
+    _times(rows, hot, events, is_taken)
+    due, windows = _replays(rows, hot, events, is_taken)
+    hot["first_offset"] = np.where(hot["events"] == 0, events.offset, hot["first_offset"])
+    hot["events"] += 1
+    if len(due):
+        is_kept = is_taken[due]
+        _keep(rows, hot, events, due[is_kept], windows[is_kept])
+    _append(rows, hot, events, off, is_taken)
+    if len(goes_off):
+        _switch_off(rows, hot, events, goes_off, is_taken)
+    if is_taken.all():
+        scatter(rows.hot, events.row, hot)
+    else:
+        taken = np.flatnonzero(is_taken)
+        scatter(rows.hot, events.row[taken], gather(hot, taken))
     return is_taken
 
 
-def _readings(
-    rows: Rows, hot: Array, after: Array, events: Events, is_taken: Array
-) -> tuple[Array, Array | None]:
-    """Go on with each signal's run; return which signals have a sample for their block, and which go off.
+def _readings(rows: Rows, hot: Array, events: Events, is_taken: Array) -> tuple[Array, Array]:
+    """Go on with each signal's run; return which signals have no sample for their block, and which go off.
 
-    Does what `samples.look` and `telemetry._goes_on` do where a value is in a run, at the ceiling, off, or on
-    again.
+    Both as places in a table of a row for each signal, since numpy is fast where rows are long. Does what
+    `samples.look` and `telemetry._goes_on` do where a value is in a run, at the ceiling, off, or on again.
     """
-    limits, value = rows.limits, events.value
-    last, run = hot["last"], hot["run"]
-    is_on = run != OFF
-    in_gate = (value > limits.floor) & (value < limits.roof)
+    limits = rows.limits
+    value, last = events.value.T.copy(), hot["last"].T.copy()
+    run, offset = hot["run"].T.copy(), hot["offset"].T.copy()
+    is_plain = (value > limits.floor[:, None]) & (value < limits.roof[:, None])
     goes_on = (value == last) & (run > 0)
-    is_plain = in_gate & is_on
-    if goes_on.any():
-        is_plain &= ~(goes_on & (run >= limits.longest_run))
+    is_plain &= run > 0
+    is_plain &= ~(goes_on & (run >= limits.longest_run[:, None]))
+    after = (
+        run * goes_on + 1,
+        np.where(goes_on, last, value),  # of 0.0 and -0.0, which are equal, the first
+        np.where(goes_on, offset, events.offset),
+    )
+    odd = np.flatnonzero(~is_plain)
+    off = goes_off = odd
+    if len(odd):
+        signal, device = np.divmod(odd, len(hot))
+        seen = _Seen(
+            signal, value.ravel()[odd], last.ravel()[odd], run.ravel()[odd], offset.ravel()[odd],
+            events.offset[device], goes_on.ravel()[odd],
+        )  # fmt: skip
+        is_fit, has_no_sample, is_last, found = _look(rows.limits, seen)
+        is_taken[device[~is_fit]] = False
+        off, goes_off = odd[has_no_sample], odd[is_last]
+        for table, numbers in zip(after, found, strict=True):
+            table.ravel()[odd] = numbers
+    hot["run"], hot["last"], hot["offset"] = (table.T for table in after)
+    return off, goes_off
+
+
+class _Seen(NamedTuple):
+    """Samples that are not plainly normal, each with what is known of its signal."""
+
+    signal: Array
+    value: Array
+    last: Array
+    run: Array
+    offset: Array
+    event_offset: Array
+    goes_on: Array
+
+
+def _look(limits: Limits, seen: _Seen) -> tuple[Array, Array, Array, tuple[Array, Array, Array]]:
+    """Return which samples show nothing, which are none, which are the first of these, and the runs now."""
+    signal, value, last, run, offset, event_offset, goes_on = seen
+    is_on, has_units = run != OFF, limits.has_units[signal]
+    low, off_low = limits.low[signal], limits.off_low[signal]
+    is_off = (value >= off_low) & (value <= limits.off_high[signal])
+    is_full = value >= limits.ceiling[signal]
+    is_inside = (value >= low) & (value <= limits.high[signal])
     # A signal that may come in another unit is looked at closely when it comes to its ceiling, or leaves it.
-    is_plain &= (run != 0) | ~limits.has_units
-    if is_plain.all():
-        after["run"] = np.where(goes_on, run + 1, 1)
-        after["last"] = np.where(goes_on, last, value)  # of 0.0 and -0.0, which are equal, the first
-        after["offset"] = np.where(goes_on, hot["offset"], events.offset[:, None])
-        return is_on, None
-    is_off = (value >= limits.off_low) & (value <= limits.off_high)
-    is_full = value >= limits.ceiling
-    is_inside = (value >= limits.low) & (value <= limits.high)
-    is_plain |= is_full & is_inside & is_on & ~is_off & ~goes_on & ~limits.has_units
+    is_plain = (value > limits.floor[signal]) & (value < limits.roof[signal]) & is_on
+    is_plain &= ~(goes_on & (run >= limits.longest_run[signal])) & ((run != 0) | ~has_units)
+    is_plain |= is_full & is_inside & is_on & ~is_off & ~goes_on & ~has_units
     # The first sample after "off" may average both states, so it may lie between them.
-    comes_on = ~is_on & ~is_off & (is_inside | ((value >= limits.off_low) & (value < limits.low)))
+    comes_on = ~is_on & ~is_off & (is_inside | ((value >= off_low) & (value < low)))
     # A value of a run comes to mean "off" where the configuration changes.
-    is_taken &= (is_plain | (is_off & ~goes_on) | comes_on).all(axis=1)
-    goes_off = is_off & is_on
-    after["run"] = np.where(is_off, OFF, np.where(goes_on, run + 1, ~is_full))
-    after["last"] = np.where(is_off, np.where(is_on, np.nan, last), np.where(goes_on, last, value))
-    after["offset"] = np.where(goes_on | is_off | is_full, hot["offset"], events.offset[:, None])
-    return is_on & ~is_off, goes_off if goes_off.any() else None
+    is_fit = is_plain | (is_off & ~goes_on) | comes_on
+    after = (
+        np.where(is_off, OFF, np.where(goes_on, run + 1, ~is_full)),
+        np.where(is_off, np.where(is_on, np.nan, last), np.where(goes_on, last, value)),
+        np.where(goes_on | is_off | is_full, offset, event_offset),
+    )
+    return is_fit, ~is_on | is_off, is_off & is_on, after
 
 
-def _switch_off(rows: Rows, after: Array, events: Events, goes_off: Array) -> None:
+def _switch_off(rows: Rows, hot: Array, events: Events, goes_off: Array, is_taken: Array) -> None:
     """Do what `samples._switch_off` does."""
-    device, signal = np.nonzero(goes_off)
+    signal, device = np.divmod(goes_off, len(hot))
+    signal, device = signal[is_taken[device]], device[is_taken[device]]
     row = events.row[device]
     rows.cold["track"][row, signal] = interrupted_columns(rows.cold["track"][row, signal])
     rows.cold["carried"][row, signal] = 0
     rows.samples[row, :, signal] = 0.0
     rows.settled[row] = False
-    after["count"][device, signal] = 0
-    after["most"] = after["count"].max(axis=1)
+    hot["count"][device, signal] = 0
+    hot["most"] = hot["count"].max(axis=1)
 
 
-def _times(rows: Rows, hot: Array, after: Array, events: Events, is_taken: Array) -> None:
+def _times(rows: Rows, hot: Array, events: Events, is_taken: Array) -> None:
     """Do what `telemetry._times` does, but for a clock that has a fault or may be behind."""
     limits, time_us = rows.config.course, events.time_us
     lead_us = time_us - events.append_ms * 1000
-    passed, top = time_us - hot["time_us"], hot["top_us"]
-    is_behind, is_ahead = lead_us < top - limits.behind_us, lead_us > top
-    is_taken &= ~(is_behind | (lead_us > top + limits.ahead_us) | (passed < -limits.back_us))
-    is_irregular = is_ahead | (passed < 0)
-    if is_irregular.any():
-        after["difference_us"] = np.where(is_irregular, lead_us, hot["difference_us"])
-        after["top_us"] = np.where(is_ahead, lead_us, top)
-        after["below"] = np.where(is_irregular & ~is_ahead, hot["below"], 0)
-    else:
-        after["below"] = 0
-    after["time_us"], after["append_ms"] = time_us, events.append_ms
+    passed, above = time_us - hot["time_us"], lead_us - hot["top_us"]
+    is_taken &= (above >= -limits.behind_us) & (above <= limits.ahead_us) & (passed >= -limits.back_us)
+    irregular = np.flatnonzero((above > 0) | (passed < 0))
+    before = hot["below"][irregular]
+    hot["below"] = 0
+    if len(irregular):
+        lead_us, is_ahead = lead_us[irregular], above[irregular] > 0
+        hot["difference_us"][irregular] = lead_us
+        hot["top_us"][irregular] = np.where(is_ahead, lead_us, hot["top_us"][irregular])
+        hot["below"][irregular] = np.where(is_ahead, 0, before)
+    hot["time_us"], hot["append_ms"] = time_us, events.append_ms
 
 
-def _replays(rows: Rows, hot: Array, after: Array, events: Events, is_taken: Array) -> Array:
-    """Add each row's CRC, and look up the window that may end with it; return the windows to be kept."""
-    crcs = after["crcs"]
-    crcs[:, :-1] = hot["crcs"][:, 1:]
+def _replays(rows: Rows, hot: Array, events: Events, is_taken: Array) -> tuple[Array, Array]:
+    """Add each row's CRC, and look up the window that may end with it; return the windows to be kept.
+
+    Those come after the numbers of their devices.
+    """
+    crcs = hot["crcs"]
+    crcs[:, :-1] = crcs[:, 1:].copy()
     crcs[:, -1] = events.crc
-    after["since"] += 1
-    windows = np.full(len(hot), _NO_WINDOW)
+    hot["since"] += 1
     looked = np.flatnonzero(events.crc % SAMPLED == 0)
-    if not len(looked):
-        return windows
-    found = np.ascontiguousarray(crcs[looked])
+    found = crcs[looked]
     ordered = np.sort(found, axis=1)
-    data = found.tobytes()
-    window = np.array([crc32(data[at : at + _WINDOW]) for at in range(0, len(data), _WINDOW)], "<u4")
-    is_known = rows.kept[events.row[looked]] == window[:, None]
-    is_known &= np.arange(KEPT) < hot["kept"][looked, None]
     is_new = (ordered[:, 1:] != ordered[:, :-1]).all(axis=1)
-    is_taken[looked] &= ~(is_known.any(axis=1) & is_new)
-    is_due = is_new & (after["since"][looked] >= hot["spacing"][looked])
-    windows[looked[is_due]] = window[is_due]
-    return windows
+    data = found.view(f"V{_WINDOW}").ravel().tolist()
+    window = np.fromiter(map(crc32, data), np.uint32, len(data))
+    is_known = rows.kept.take(events.row[looked], axis=0) == window[:, None]
+    if is_known.any():
+        is_known &= np.arange(KEPT) < hot["kept"][looked, None]
+        is_taken[looked] &= ~(is_known.any(axis=1) & is_new)
+    due = np.flatnonzero(is_new & (hot["since"][looked] >= hot["spacing"][looked]))
+    return looked[due], window[due]
 
 
-def _keep(rows: Rows, after: Array, events: Events, windows: Array) -> None:
+def _keep(rows: Rows, hot: Array, events: Events, which: Array, windows: Array) -> None:
     """Do what `Prints` does with a window that is kept."""
-    which = np.flatnonzero(windows != _NO_WINDOW)
-    if not len(which):
-        return
-    after["since"][which] = 0
+    hot["since"][which] = 0
     rows.settled[events.row[which]] = False
-    is_full = after["kept"][which] == KEPT
-    room = which[~is_full]
-    rows.kept[events.row[room], after["kept"][room]] = windows[room]
-    after["kept"][room] += 1
-    for at in which[is_full].tolist():
-        kept, device = rows.kept[events.row[at]], after[at]
+    kept = hot["kept"][which]
+    is_full = kept == KEPT
+    room = ~is_full
+    rows.kept[events.row[which[room]], kept[room]] = windows[room]
+    hot["kept"][which[room]] += 1
+    for at, window in zip(which[is_full].tolist(), windows[is_full].tolist(), strict=True):
+        kept, device = rows.kept[events.row[at]], hot[at]
         spacing = int(device["spacing"])
         span = span_rows(rows.config.replay_window_s, float(device["interval_us"]))
         if KEPT * spacing >= span or spacing >= LARGEST_SPACING:
             kept[:-1] = kept[1:]
-            kept[-1] = windows[at]
+            kept[-1] = window
         else:
             kept[: KEPT // 2] = kept[1::2]
             kept[KEPT // 2 :] = 0
             device["kept"], device["spacing"] = KEPT // 2, 2 * spacing
 
 
-def _append(rows: Rows, hot: Array, after: Array, events: Events, has_sample: Array) -> None:
-    """Add the samples to the blocks at hand."""
-    count = hot["count"]
-    if has_sample.all() and len(count) and (count == count[:, :1]).all():
-        rows.samples[events.row, count[:, 0]] = events.value
-        after["count"] = count + 1
-        after["most"] = count[:, 0] + 1
-        return
-    device, signal = np.nonzero(has_sample)
-    rows.samples[events.row[device], count[device, signal], signal] = events.value[device, signal]
-    after["count"] = count + has_sample
-    after["most"] = after["count"].max(axis=1)
+def _append(rows: Rows, hot: Array, events: Events, off: Array, is_taken: Array) -> None:
+    """Add the samples to the blocks at hand, but for those of signals that are off."""
+    count, most, row, value = hot["count"].T.copy(), hot["most"].copy(), events.row, events.value
+    is_next = count == most
+    has_sample = np.ones(count.shape, np.bool_)
+    if len(off):
+        has_sample.ravel()[off], is_next.ravel()[off] = False, True
+        value = np.where(has_sample.T, value, 0.0)
+    is_even = is_next.all(axis=0)
+    odd = np.flatnonzero(~is_even & is_taken)
+    if len(odd):
+        value = np.where(is_even[:, None], value, 0.0)
+    # Whatever stands behind a block's samples is of one that is over, so all signals' next ones are written.
+    at, size = row * ROOM + most, value.itemsize * value.shape[1]
+    if not is_taken.all():
+        at, value = at[is_taken], value[is_taken]
+    rows.samples.reshape(-1).view(f"V{size}")[at] = np.ascontiguousarray(value).view(f"V{size}")[:, 0]
+    if len(odd):
+        signal, device = np.nonzero(has_sample[:, odd])
+        device = odd[device]
+        rows.samples[row[device], count[signal, device], signal] = events.value[device, signal]
+    count += has_sample
+    hot["count"], hot["most"] = count.T, count.max(axis=0)

@@ -3,10 +3,12 @@
 A device that a rule may have something to say about changes nothing here and is told of: it is judged alone.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from processors.detect.blockcolumns import Thresholds, columns_of, of_some, repeated, rows_of
 from processors.detect.blocks import (
     BASE_MEMORY,
     BLOCK,
@@ -16,13 +18,17 @@ from processors.detect.blocks import (
     LEAST,
     LEVEL,
     RANGED,
+    TRACKED,
+    Broken,
+    Track,
+    judge,
 )
 from processors.detect.devicecourse import FIRST_BLOCKS, INTERVAL_MEMORY
 from processors.detect.manyblocks import judge_columns
 from processors.detect.noiseprints import FAST_US
 from processors.detect.relations import judge_relation
 from processors.detect.rowprints import Blocks, row_prints
-from processors.detect.rows import ROOM, SAMPLES, Array, Related, Rows, gather, scatter
+from processors.detect.rows import ROOM, SAMPLES, Array, Limits, Related, Rows, gather, scatter
 from processors.detect.telemetry_state import OFF
 from schemas.noise import NoisePrint
 
@@ -39,7 +45,7 @@ class Ended(NamedTuple):
 
 def end_row_blocks(rows: Rows, which: Array, *, with_noise: bool) -> Ended:
     """Judge the blocks of these rows, and begin anew; rows that are not taken have changed nothing."""
-    hot, cold, samples = gather(rows.hot, which), gather(rows.cold, which), rows.samples[which]
+    hot, cold, samples = gather(rows.hot, which), gather(rows.cold, which), rows.samples.take(which, axis=0)
     count = hot["count"]
     is_whole, is_short = count == SAMPLES, count < LEAST
     is_taken = np.ones(len(which), np.bool_)
@@ -50,28 +56,44 @@ def end_row_blocks(rows: Rows, which: Array, *, with_noise: bool) -> Ended:
     is_fast = (hot["interval_us"] > 0.0) & (hot["interval_us"] < FAST_US)
     _course(rows, hot, is_taken)
     prints = row_prints(rows, Blocks(hot, cold, samples, is_fast, is_taken)) if with_noise else []
-    samples = _begin_anew(hot, samples, is_short)
     if not is_taken.all():
-        which, samples = which[is_taken], samples[is_taken]
-        hot, cold = gather(hot, is_taken), gather(cold, is_taken)
+        taken = np.flatnonzero(is_taken)
+        which, samples, is_short = which[taken], samples[taken], is_short[taken]
+        hot, cold = gather(hot, taken), gather(cold, taken)
+    _begin_anew(rows, which, hot, samples, is_short)
     scatter(rows.hot, which, hot)
     scatter(rows.cold, which, cold)
-    rows.samples[which] = samples
     rows.settled[which] = False
     return Ended(is_taken, prints)
 
 
-def _begin_anew(hot: Array, samples: Array, is_short: Array) -> Array:
-    """Keep the last sample of each signal, and all of those that wait for more; return these."""
+def _begin_anew(rows: Rows, which: Array, hot: Array, samples: Array, is_short: Array) -> None:
+    """Keep the last sample of each signal, and all of those that wait for more."""
     count = hot["count"].copy()
-    hot["count"], hot["events"] = np.where(is_short, count, 1), 0
-    hot["most"] = hot["count"].max(axis=1)
-    kept = np.zeros_like(samples)
-    kept[:, 0] = np.take_along_axis(samples, np.maximum(count, 1)[:, None] - 1, axis=1)[:, 0]
-    if is_short.any():
+    last = np.take_along_axis(samples, np.maximum(count, 1)[:, None] - 1, axis=1)[:, 0]
+    if (is_short & (count > 0)).any():
+        kept = np.zeros_like(samples)
+        kept[:, 0] = last
         device, signal = np.nonzero(is_short)
         kept[device, :, signal] = samples[device, :, signal]
-    return kept
+        rows.samples[which] = kept
+        hot["count"] = count = np.where(is_short, count, 1)
+        hot["most"] = count.max(axis=1)
+    else:
+        rows.samples[which, 0] = np.where(count > 0, last, 0.0)
+        hot["count"] = count = np.minimum(count, 1)
+        hot["most"] = count.max(axis=1)
+    hot["events"] = 0
+
+
+class _Some(NamedTuple):
+    """Blocks of as many samples, as columns."""
+
+    cells: Array
+    """Which ones of the table's: devices times courses."""
+    limits: Thresholds
+    known: Array
+    samples: Array
 
 
 def _judge(rows: Rows, cold: Array, samples: Array, count: Array, is_taken: Array) -> None:
@@ -79,50 +101,93 @@ def _judge(rows: Rows, cold: Array, samples: Array, count: Array, is_taken: Arra
 
     Those that were on in part of a block have fewer or more than the others.
     """
-    limits, tracks = rows.limits, cold["track"]
-    counts = count[:, limits.course_at]
-    for number in np.flatnonzero(np.bincount(counts.ravel(), minlength=ROOM + 1)).tolist():
-        if number < LEAST:
-            continue
-        device, course = np.nonzero(counts == number)
-        signal = limits.course_at[course]
-        tracks[device, signal], broken = judge_columns(
-            tracks[device, signal],
-            limits.thresholds[course],
-            samples[device, :number, signal],
-            lambda at, course=course: limits.courses[int(course[at])],  # type: ignore[misc]
-        )
-        if broken:
-            is_taken[device[list(broken)]] = False
-
-
-def _relate(related: Related, hot: Array, cold: Array, is_taken: Array) -> None:
-    """Do what `deviceblocks._relate` does."""
-    limits, signals = related.limits, related.signals
-    is_on = (hot["run"][:, signals] != OFF).all(axis=1)
-    last = hot["last"][:, signals]
-    if related.is_of_lasts:
-        is_taken &= ~is_on | ((last[:, 2] <= last[:, 0]) & (last[:, 0] <= last[:, 1]))
-    is_judged = is_on & ~cold["carried"][:, signals].any(axis=1)
-    if related.at is None:
-        is_taken &= ~is_judged
+    limits, tracks, every = rows.limits, cold["track"], rows.limits.with_course
+    counts = count[:, every]
+    if (counts == SAMPLES).all():
+        known, seen = columns_of(tracks[:, every]), columns_of(samples[:, :SAMPLES, every].swapaxes(1, 2))
+        thresholds = repeated(limits.thresholds, len(counts))
+        _judge_some(limits, tracks, _Some(np.arange(counts.size), thresholds, known, seen), is_taken)
+        tracks[:, every] = rows_of(known, (*counts.shape, TRACKED))
         return
-    track = cold["relation"][:, related.at]
-    level = cold["track"][:, signals, LEVEL].T
-    blocks, base, scale, up, down, _ = track.T
+    for number in np.flatnonzero(np.bincount(counts.ravel(), minlength=ROOM)).tolist():
+        if number >= LEAST:
+            cells = np.flatnonzero(counts == number)
+            device, course = np.divmod(cells, len(limits.courses))
+            signal = limits.course_at[course]
+            known, seen = columns_of(tracks[device, signal]), columns_of(samples[device, :number, signal])
+            some = _Some(cells, of_some(limits.thresholds, course), known, seen)
+            _judge_some(limits, tracks, some, is_taken)
+            tracks[device, signal] = known.T
+
+
+def _judge_some(limits: Limits, tracks: Array, some: _Some, is_taken: Array) -> None:
+    cells, thresholds, known, samples = some
+
+    def alone(at: int) -> tuple[Track, Broken]:
+        device, course = divmod(int(cells[at]), len(limits.courses))
+        track = tracks[device, limits.course_at[course]]
+        return judge(track.tobytes(), samples[:, at].tolist(), limits.courses[course])
+
+    broken = judge_columns(known, thresholds, samples, alone)
+    is_taken[cells[list(broken)] // len(limits.courses)] = False
+
+
+def _relate(relations: Sequence[Related], hot: Array, cold: Array, is_taken: Array) -> None:
+    """Do what `deviceblocks._relate` does, for relations of different tracks at once."""
+    seen: list[tuple[Related, Array, Array, Array]] = []
+    is_on, carried, last = hot["run"].T != OFF, cold["carried"].T.copy(), hot["last"].T
+    for related in relations:
+        signals = related.signals
+        are_on = is_on[signals].all(axis=0)
+        if related.is_of_lasts:
+            mean, high, low = last[signals]
+            is_taken &= ~are_on | ((low <= mean) & (mean <= high))
+        is_judged = are_on & ~carried[signals].any(axis=0)
+        if related.at is None:
+            is_taken &= ~is_judged
+            continue
+        level = cold["track"][:, signals, LEVEL].T
+        is_equal = related.limits.kind == "equal"
+        apart = level[0] - level[1] if is_equal else level[0] - (level[1] + 2 * level[2]) / 3
+        seen.append((related, level, apart, is_judged))
+    if not seen:
+        return
+    tracked, levels, aparts, judged = zip(*seen, strict=True)
+    places = [related.at for related in tracked]
+    known = cold["relation"][:, places].T.copy()
+    after, is_rare = _related(known, np.array(aparts), tracked)
+    is_judged = np.array(judged)
+    for number, device in np.argwhere(is_rare & is_judged & is_taken).tolist():
+        track = known[:, number, device].tolist()
+        if judge_relation(track, levels[number][:, device].tolist(), tracked[number].limits) > 1.0:
+            is_taken[device] = False
+        after[:, number, device] = track
+    cold["relation"][:, places] = np.where(is_judged, after, known).T
+
+
+def _related(known: Array, apart: Array, relations: Sequence[Related]) -> tuple[Array, Array]:
+    """Return what is known of relations after blocks that show nothing, and which may show something.
+
+    By relation and device; so is `apart`, and what is known has a row more for each of its numbers.
+    """
+    blocks, base, scale, up, down, _ = known
+    tolerance, spread, slack, limit, warm_blocks = np.array(
+        [
+            (each.tolerance, each.spread, each.slack, each.limit, each.warm_blocks)
+            for each in (related.limits for related in relations)
+        ]
+    ).T[:, :, None]
     with np.errstate(all="ignore"):
-        apart = level[0] - level[1] if limits.kind == "equal" else level[0] - (level[1] + 2 * level[2]) / 3
-        unit = np.where(scale > limits.spread, scale, limits.spread)
+        unit = np.where(scale > spread, scale, spread)
         off = (apart - base) / unit
-        is_rare = ~(np.abs(apart) / limits.tolerance <= 1.0) | ~(np.abs(off) <= FAR)
-        is_warm = blocks >= limits.warm_blocks
-        most = 3 * limits.limit
+        is_rare: Array = ~(np.abs(apart) / tolerance <= 1.0) | ~(np.abs(off) <= FAR)
+        is_warm, most = blocks >= warm_blocks, 3 * limit
         sums = []
         for before, change in ((up, off), (down, -off)):
-            total = before + change - limits.slack
+            total = before + change - slack
             total = np.where(total > 0.0, total, 0.0)
             sums.append(np.where(is_warm, np.where(most < total, most, total), before))
-        is_rare |= (sums[0] / limits.limit > 1.0) | (sums[1] / limits.limit > 1.0)
+        is_rare |= (sums[0] / limit > 1.0) | (sums[1] / limit > 1.0)
         memory = np.where(blocks < LEARNED, 1 / (blocks + 1), BASE_MEMORY)
         off = np.where((off > -CLIP) & (off < CLIP), off, np.where(off > 0, CLIP, -CLIP))
         after = np.array(
@@ -131,15 +196,10 @@ def _relate(related: Related, hot: Array, cold: Array, is_taken: Array) -> None:
                 base + memory * unit * off,
                 scale + memory * (np.abs(off) * unit - scale),
                 *sums,
-                np.zeros(len(track)),
+                np.zeros(apart.shape),
             ]
-        ).T
-    for device in np.flatnonzero(is_rare & is_judged & is_taken).tolist():
-        known = track[device].tolist()
-        if judge_relation(known, level[:, device].tolist(), limits) > 1.0:
-            is_taken[device] = False
-        after[device] = known
-    cold["relation"][:, related.at] = np.where(is_judged[:, None], after, track)
+        )
+    return after, is_rare
 
 
 def _course(rows: Rows, hot: Array, is_taken: Array) -> None:

@@ -49,10 +49,13 @@ def row_prints(rows: Rows, blocks: Blocks) -> list[tuple[int, list[NoisePrint]]]
     for own, other in enumerate(limits.stands_at):
         if other is not None:
             has_noise[:, own] &= ~is_on[:, other]
-    rises = np.packbits(samples[:, 1:SAMPLES] > samples[:, : SAMPLES - 1], axis=1)[:, 0].astype("u8")
+    risen = (samples[:, 1:SAMPLES] > samples[:, : SAMPLES - 1]).swapaxes(0, 1).copy().view(np.uint8)
+    rises = risen[0]
+    for each in risen[1:]:
+        rises = rises << 1 | each
     before = cold["signs"]
     # The highest bits are shifted out: they count, which is read off before, and are no signs of a print.
-    signs = before << np.uint64(BLOCK) | rises
+    signs = before << np.uint64(BLOCK) | rises.astype(np.uint64)
     is_complete = before >= np.uint64(WHOLE >> BLOCK)
     kept = np.where(is_complete, signs & np.uint64(KEPT_SIGNS) | np.uint64(WHOLE), signs)
     cold["signs"] = np.where(has_noise, kept, np.uint64(NO_SIGNS))

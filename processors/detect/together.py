@@ -8,7 +8,8 @@ import struct
 import sys
 from array import array
 from collections.abc import Sequence
-from operator import attrgetter, itemgetter
+from itertools import repeat
+from operator import attrgetter, is_, itemgetter
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -30,8 +31,10 @@ LEAST_ALIKE = 8
 """Devices that fit into a table, for a new one to be made."""
 LEAST_ROUND = 4
 """A round of fewer costs more than to judge them alone."""
-MOST_BLOCKS = 320
-"""Devices whose blocks are judged at once: what that takes then fits into a core's cache."""
+MOST_BLOCKS = 512
+"""Devices whose blocks are judged at once: from so many on, more make it no cheaper, and take more memory."""
+FEW_TABLES = 4
+"""To look for each one's devices by a loop of its own takes a third of the time of one loop for all."""
 _NEVER = 2**62
 # In C: a function of ours for each of them would cost as much as the judging.
 _EVENT, _SOURCE, _BODY = map(attrgetter, ("event", "source", "body"))
@@ -62,12 +65,7 @@ class Tables:
         """Judge what can be judged by columns; `states` and `configs` are those of the events' devices."""
         self._move_in(events, states, configs)
         left = Left([], [])
-        groups: dict[Rows, Sequence[int]] = {}
-        (first, *others) = set(map(_ROWS, states))
-        if not others and first is not None and set(map(id, configs)) == {id(first.config)}:
-            groups[first] = range(len(states))
-        else:
-            groups = self._groups(states, configs, left)
+        groups = self._groups(states, configs, left)
         for rows, numbers in groups.items():
             _Batch(rows, numbers, events, states, self._noise).judge(left)
         left.numbers.sort()
@@ -78,6 +76,20 @@ class Tables:
         self, states: Sequence[TelemetryState], configs: Configs, left: Left
     ) -> dict[Rows, Sequence[int]]:
         """Return the events of each table; those of devices outside go to `left`."""
+        rows_of, config = list(map(_ROWS, states)), configs[0]
+        kinds = dict.fromkeys(rows_of)
+        if (
+            len(kinds) <= FEW_TABLES
+            and all(rows is None or rows.config is config for rows in kinds)
+            and all(map(is_, configs, repeat(config)))
+        ):
+            found: dict[Rows | None, Sequence[int]] = (
+                dict.fromkeys(kinds, range(len(states)))
+                if len(kinds) == 1
+                else {rows: [n for n, each in enumerate(rows_of) if each is rows] for rows in kinds}
+            )
+            left.numbers.extend(found.pop(None, ()))
+            return {rows: numbers for rows, numbers in found.items() if rows is not None}
         groups: dict[Rows, list[int]] = {}
         for number, (state, config) in enumerate(zip(states, configs, strict=True)):
             rows = state.rows
@@ -95,7 +107,7 @@ class Tables:
     def _move_in(
         self, events: Sequence[VerifiedEvent], states: Sequence[TelemetryState], configs: Configs
     ) -> None:
-        if None not in set(map(_ROWS, states)) or len(set(states)) < LEAST_DEVICES:
+        if None not in list(map(_ROWS, states)) or len(set(states)) < LEAST_DEVICES:
             return
         outside = [number for number, state in enumerate(states) if state.rows is None]
         first_of = {states[number]: number for number in reversed(outside)}
@@ -136,8 +148,11 @@ class _Batch:
         noise: list[NoiseBlock] | None,
     ) -> None:
         self._rows, self._events, self._states, self._noise = rows, events, states, noise
-        self._columns = _columns(rows, numbers, events, states)
+        columns = _columns(rows, numbers, events, states)
+        by_round, self._sizes = _rounds_of(columns.row)
+        self._columns = columns.at(by_round)
         size = len(rows.hot)
+        self._has_left = False
         self._left_from = np.full(size, _NEVER)
         """By row: from which of its device's events on they are judged alone."""
         self._done = np.zeros(size, np.int64)
@@ -150,22 +165,23 @@ class _Batch:
 
     def judge(self, left: Left) -> None:
         """Judge round after round."""
-        columns, rows = self._columns, self._rows
-        rounds, nth = _rounds_of(columns.row)
-        for number, whole_round in enumerate(rounds):
-            at = self._still_here(whole_round)
-            if self._waiting and (rows.hot["events"][columns.row[at]] == BLOCK).any():
+        hot, begin = self._rows.hot, 0
+        for number, size in enumerate(self._sizes):
+            events = self._still_here(self._columns.at(slice(begin, begin + size)))
+            if self._waiting and (hot["events"][events.row] == BLOCK).any():
                 self._end_blocks(left)
-                at = self._still_here(at)
-            if len(at):
-                self._round(number, columns.at(at))
+                events = self._still_here(events)
+            if len(events.row):
+                self._round(number, events)
+            begin += size
         if self._waiting:
             self._end_blocks(left)
-        left.numbers.extend(columns.number[nth >= self._left_from[columns.row]].tolist())
+        if self._has_left:
+            nth = np.repeat(np.arange(len(self._sizes)), self._sizes)
+            left.numbers.extend(self._columns.number[nth >= self._left_from[self._columns.row]].tolist())
 
-    def _still_here(self, at: Array) -> Array:
-        here: Array = at[self._left_from[self._columns.row[at]] == _NEVER]
-        return here
+    def _still_here(self, events: Events) -> Events:
+        return events.at(self._left_from[events.row] == _NEVER) if self._has_left else events
 
     def _round(self, number: int, events: Events) -> None:
         those = events.row
@@ -174,8 +190,9 @@ class _Batch:
             self._leave(those)
             return
         is_taken = take_round(self._rows, events)
-        self._leave(those[~is_taken])
-        those = those[is_taken]
+        if not is_taken.all():
+            self._leave(those[~is_taken])
+            those = those[is_taken]
         self._done[those] = number + 1
         whole = those[self._rows.hot["events"][those] == BLOCK]
         if len(whole):
@@ -183,6 +200,7 @@ class _Batch:
 
     def _leave(self, those: Array) -> None:
         """Move devices out; what follows of their events is judged alone."""
+        self._has_left |= len(those) > 0
         self._left_from[those] = self._done[those]
         for number in self._last[those].tolist():
             self._rows.move_out(self._states[number])
@@ -226,9 +244,9 @@ def _columns(
     is_odd = (time_us > MAX_TIME_US) | (time_us < -MAX_TIME_US) | (np.abs(append_ms) > MAX_APPEND_MS)
     is_odd[odd] = True
     return Events(
-        number=np.array(numbers, np.int64),
+        number=np.arange(count) if is_all else np.array(numbers, np.int64),
         row=np.fromiter(map(_ROW, devices), np.intp, count),
-        value=value[:, rows.positions],
+        value=value.take(rows.positions, axis=1),
         time_us=time_us,
         append_ms=append_ms,
         offset=np.fromiter(map(_OFFSET, sources), np.int64, count),
@@ -244,13 +262,12 @@ def _packed(values: list[Sequence[float]]) -> Sequence[Any]:
     return [struct.pack(f"<{len(each)}d", *each) for each in values]
 
 
-def _rounds_of(row: Array) -> tuple[list[Array], Array]:
-    """Return the events of each round, and of which round each is: how many of its device came before it."""
+def _rounds_of(row: Array) -> tuple[Array, list[int]]:
+    """Return events by their rounds, and how many each has; one's is how many of its device came before."""
     order = np.argsort(row, kind="stable")
     ordered = row[order]
     begins = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
     counts = np.diff(np.append(begins, len(row)))
     nth = np.empty(len(row), np.int64)
     nth[order] = np.arange(len(row)) - np.repeat(begins, counts)
-    by_round = np.argsort(nth, kind="stable")
-    return np.split(by_round, np.cumsum(np.bincount(nth))[:-1]), nth
+    return np.argsort(nth, kind="stable"), np.bincount(nth).tolist()

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from processors.detect import DetectConfig, TelemetryDetectors
+from processors.detect.blockcolumns import columns_of, thresholds_of
 from processors.detect.blocks import BLOCK, TRACKED, Block, BlockLimits, interrupted, judge, new_track
 from processors.detect.deviceblocks import MANY
 from processors.detect.manyblocks import judge_columns, judge_many
@@ -89,15 +90,16 @@ def test_blocks_of_any_length_are_judged_alike(made: list[tuple[list[float], Blo
     known = [new_track()] * len(made)
     for _ in range(6):
         thresholds = np.frombuffer(b"".join(limits.packed for _, limits in made)).reshape(len(made), -1)
-        after, broken = judge_columns(
-            np.frombuffer(b"".join(known)).reshape(len(made), TRACKED),
-            thresholds,
-            np.array([samples for samples, _ in made]),
-            [limits for _, limits in made].__getitem__,
+        after = columns_of(np.frombuffer(b"".join(known)).reshape(len(made), TRACKED))
+        broken = judge_columns(
+            after,
+            thresholds_of(thresholds),
+            columns_of(np.array([samples for samples, _ in made])),
+            lambda number: judge(known[number], *made[number]),  # noqa: B023 - asked within this turn
         )
         alone = [judge(track, *each) for track, each in zip(known, made, strict=True)]
         known = [track for track, _ in alone]
-        assert after.tobytes() == b"".join(known)
+        assert after.T.tobytes() == b"".join(known)
         assert {number: list(each) for number, each in broken.items()} == {
             number: list(broke) for number, (_, broke) in enumerate(alone) if broke
         }

@@ -296,6 +296,21 @@ def test_a_value_of_a_run_may_come_to_mean_off_and_zero_has_two_signs(
     assert run(DEVICES) == run(1)
 
 
+def test_relations_with_one_first_signal_are_judged_one_after_another() -> None:
+    again = {"kind": "equal", "codes": [CODES[1], CODES[0]], "tolerance": 3.0, "spread": 0.2}
+    config = CONFIG.with_overrides({"relation": {"again": again}})
+    assert [each.codes[0] for each in config.relations].count(CODES[1]) == 2
+    events = list(stream(12, reports=90))
+
+    def run(batches: Iterable[Sequence[VerifiedEvent]]) -> tuple[list[str], list[bytes]]:
+        detectors = TelemetryDetectors(config)
+        states: dict[str, TelemetryState] = {each.event.device_id: detectors.new() for each in events}
+        found = [repr(each) for batch in batches for each in detectors.process(batch, states.__getitem__)]
+        return found, detectors.dump_all(list(states.values()))
+
+    assert run(cut(events, (DEVICES * 3,), random.Random(1))) == run([each] for each in events)
+
+
 def test_tables_of_a_configuration_that_is_over_are_given_up() -> None:
     rng = random.Random(7)
     config = CONFIG
