@@ -27,6 +27,8 @@ class Events(NamedTuple):
     row: Array
     value: Array
     """By signal of the table."""
+    is_here: Array | None
+    """Which signals an event has; None: each all of them."""
     time_us: Array
     append_ms: Array
     offset: Array
@@ -36,7 +38,7 @@ class Events(NamedTuple):
 
     def at(self, which: Array | slice) -> "Events":
         """Return some of them."""
-        return Events(*(column[which] for column in self))
+        return Events(*(None if column is None else column[which] for column in self))  # type: ignore[arg-type]
 
 
 def take_round(rows: Rows, events: Events) -> Array:
@@ -80,6 +82,12 @@ def _readings(rows: Rows, hot: Array, events: Events, is_taken: Array) -> tuple[
         np.where(goes_on, last, value),  # of 0.0 and -0.0, which are equal, the first
         np.where(goes_on, offset, events.offset),
     )
+    if events.is_here is not None:
+        is_here = events.is_here.T
+        is_plain |= ~is_here
+        after = tuple(  # type: ignore[assignment]
+            np.where(is_here, now, before) for now, before in zip(after, (run, last, offset), strict=True)
+        )
     odd = np.flatnonzero(~is_plain)
     off = goes_off = odd
     if len(odd):
@@ -93,6 +101,8 @@ def _readings(rows: Rows, hot: Array, events: Events, is_taken: Array) -> tuple[
         off, goes_off = odd[has_no_sample], odd[is_last]
         for table, numbers in zip(after, found, strict=True):
             table.ravel()[odd] = numbers
+    if events.is_here is not None:
+        off = np.concatenate((off, np.flatnonzero(~events.is_here.T)))
     hot["run"], hot["last"], hot["offset"] = (table.T for table in after)
     return off, goes_off
 

@@ -3,7 +3,8 @@
 A device that shows nothing of note is a few numbers that change; those of a thousand devices change at once
 by numpy's columns for a tenth of what a thousand take one by one. A row is the state's bytes as they are
 written (`statebytes.py`), so it is read and written by copying. Only devices without open findings live here,
-and only while they send one list of codes: whatever else happens is for the objects of `telemetry_state.py`.
+and only while they send signals that are known of them: whatever else happens is for the objects of
+`telemetry_state.py`.
 """
 
 import math
@@ -31,6 +32,8 @@ SAMPLES = BLOCK + 1
 ROOM = 2 * BLOCK
 """Samples that a row has room for: a signal that came on late in a block takes its samples into the next."""
 _GROWTH = 4, 3
+MOST_SHAPES = 64
+"""Lists of codes that a table knows the places of."""
 
 
 @lru_cache(maxsize=64)
@@ -83,10 +86,8 @@ def scatter(table: Array, which: Array, rows: Array) -> None:
 class Place(NamedTuple):
     """What devices must have in common to live in one table."""
 
-    codes: tuple[int, ...]
-    """As their events list them; some may not be configured."""
     signals: tuple[int, ...]
-    """Codes that are judged, in the order in which the state holds them."""
+    """Codes that are judged, in the order in which the state holds them; an event need not have all."""
     relations: tuple[int, ...]
 
 
@@ -130,11 +131,11 @@ def _place(
         or len(codes) > MAX_READINGS
         or not signals
         or len(set(signals)) < len(signals)
-        or set(signals) != set(codes) & config.signals.keys()
+        or not set(codes) & config.signals.keys() <= set(signals) <= config.signals.keys()
         or list(relations) != sorted({*relations} & {each.codes[0] for each in config.relations})
     ):
         return None
-    return Place(tuple(codes), signals, relations)
+    return Place(signals, relations)
 
 
 class Related(NamedTuple):
@@ -150,12 +151,10 @@ class Related(NamedTuple):
 class Rows:
     """The table of one place under one configuration."""
 
-    def __init__(self, config: DetectConfig, place: Place, codes: Sequence[int]) -> None:
-        """`codes` are the place's, in the type that events have."""
+    def __init__(self, config: DetectConfig, place: Place) -> None:
         signals, relations = len(place.signals), len(place.relations)
         self.config, self.place = config, place
-        self.codes = codes
-        self.positions = np.array([place.codes.index(code) for code in place.signals], np.intp)
+        self._positions: dict[tuple[int, ...], Array | None] = {}
         self.limits = Limits(config, place.signals)
         related = [
             Related(
@@ -181,6 +180,23 @@ class Rows:
         self.settled: Array = np.zeros(0, np.bool_)
         """Whether `cold` and `kept` are what they were when the state was last written whole or loaded."""
         self._free: list[int] = []
+
+    def positions_of(self, codes: tuple[int, ...]) -> Array | None:
+        """Tell where each signal stands in an event with these codes, or -1.
+
+        None for codes that are not judged here: of a signal that devices here do not have yet, or twice.
+        """
+        if codes not in self._positions:
+            if len(self._positions) >= MOST_SHAPES:
+                self._positions.clear()
+            at = {code: number for number, code in enumerate(codes)}
+            is_known = len(at) == len(codes) <= MAX_READINGS and not any(
+                code in self.config.signals and code not in self.place.signals for code in at
+            )
+            self._positions[codes] = (
+                np.array([at.get(code, -1) for code in self.place.signals], np.intp) if is_known else None
+            )
+        return self._positions[codes]
 
     @property
     def used(self) -> int:

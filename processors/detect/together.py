@@ -20,13 +20,14 @@ from processors.detect.config import DetectConfig
 from processors.detect.noiseprints import block_of
 from processors.detect.rounds import MAX_APPEND_MS, MAX_TIME_US, Events, take_round
 from processors.detect.rowblocks import end_row_blocks
-from processors.detect.rows import Array, Place, Rows, place_of
+from processors.detect.rows import MOST_SHAPES, Array, Place, Rows, place_of
+from processors.detect.statebytes import WORD
 from processors.detect.telemetry_state import LEAST_DEVICES, TelemetryState
 from processors.model import VerifiedEvent
 from schemas.noise import NoiseBlock
 
 MAX_TABLES = 64
-"""Of different codes or configurations; devices with others are judged one by one."""
+"""Of different signals or configurations; devices with others are judged one by one."""
 LEAST_ALIKE = 8
 """Devices that fit into a table, for a new one to be made."""
 LEAST_ROUND = 4
@@ -123,16 +124,16 @@ class Tables:
             rows = self._tables.get(key)
             if rows is None and len(those) >= LEAST_ALIKE:
                 number = example[key]
-                rows = self._new(configs[number], key[1], events[number].event.body["codes"])
+                rows = self._new(configs[number], key[1])
             if rows is not None:
                 rows.move_in(those)
 
-    def _new(self, config: DetectConfig, place: Place, codes: Sequence[int]) -> Rows | None:
+    def _new(self, config: DetectConfig, place: Place) -> Rows | None:
         # Of a configuration that is over, or of codes that nobody sends any more.
         self._tables = {key: rows for key, rows in self._tables.items() if rows.used}
         if len(self._tables) >= MAX_TABLES:
             return None
-        rows = self._tables[id(config), place] = Rows(config, place, codes)
+        rows = self._tables[id(config), place] = Rows(config, place)
         return rows
 
 
@@ -224,35 +225,64 @@ class _Batch:
 def _columns(
     rows: Rows, numbers: Sequence[int], events: Sequence[VerifiedEvent], states: Sequence[TelemetryState]
 ) -> Events:
-    count, codes, width = len(numbers), rows.codes, len(rows.codes)
+    count = len(numbers)
     is_all = count == len(events)
     those = events if is_all else [events[number] for number in numbers]
     devices = states if is_all else [states[number] for number in numbers]
     inside, sources = list(map(_EVENT, those)), list(map(_SOURCE, those))
     bodies = list(map(_BODY, inside))
-    values, codes_of = list(map(_VALUES, bodies)), list(map(_CODES, bodies))
-    odd: list[int] = []
-    # `count` first, since it takes what a comparison of each in Python would take for two of them.
-    if codes_of.count(codes) < count or list(map(len, values)).count(width) < count:
-        odd = [n for n in range(count) if codes_of[n] != codes or len(values[n]) != width]
-        for number in odd:
-            values[number] = array("d", bytes(8 * width))
-    data = _packed(values)
-    value = np.frombuffer(b"".join(data), "<f8").reshape(count, width)
+    data = _packed(list(map(_VALUES, bodies)))
+    value, is_here, is_fit = _values(rows, data, list(map(tuple, map(_CODES, bodies))))
     time_us = np.fromiter(map(_TIME, inside), np.int64, count)
     append_ms = np.fromiter(map(_APPEND, sources), np.int64, count)
     is_odd = (time_us > MAX_TIME_US) | (time_us < -MAX_TIME_US) | (np.abs(append_ms) > MAX_APPEND_MS)
-    is_odd[odd] = True
     return Events(
         number=np.arange(count) if is_all else np.array(numbers, np.int64),
         row=np.fromiter(map(_ROW, devices), np.intp, count),
-        value=value.take(rows.positions, axis=1),
+        value=value,
+        is_here=is_here,
         time_us=time_us,
         append_ms=append_ms,
         offset=np.fromiter(map(_OFFSET, sources), np.int64, count),
         crc=np.fromiter(map(crc32, data), np.uint32, count),
-        is_odd=is_odd,
+        is_odd=is_odd if is_fit is None else is_odd | ~is_fit,
     )
+
+
+def _values(
+    rows: Rows, data: Sequence[Any], shapes: list[tuple[int, ...]]
+) -> tuple[Array, Array | None, Array | None]:
+    """Return events' values by signal, where an event has one, and which events are fit to be judged here.
+
+    None stands for all. `data` are doubles, `shapes` the codes that each event gives with them.
+    """
+    count, kinds = len(shapes), list(dict.fromkeys(shapes))
+    if len(kinds) == 1 and list(map(len, data)).count(_length(kinds[0], data[0])) == count:
+        positions = rows.positions_of(kinds[0])
+        if positions is not None and (positions >= 0).all():
+            return np.frombuffer(b"".join(data), "<f8").reshape(count, -1).take(positions, axis=1), None, None
+    signals = len(rows.place.signals)
+    value, is_here = np.zeros((count, signals)), np.zeros((count, signals), np.bool_)
+    is_fit = np.zeros(count, np.bool_)
+    for kind in kinds[:MOST_SHAPES]:
+        positions = rows.positions_of(kind)
+        if positions is None:
+            continue
+        numbers = [
+            number
+            for number, shape in enumerate(shapes)
+            if shape == kind and len(data[number]) == _length(kind, data[number])
+        ]
+        found = np.frombuffer(b"".join([data[number] for number in numbers]), "<f8").reshape(-1, len(kind))
+        which, here = np.array(numbers, np.intp)[:, None], np.flatnonzero(positions >= 0)
+        value[which, here] = found[:, positions[here]]
+        is_here[which, here] = is_fit[which] = True
+    return value, is_here, is_fit
+
+
+def _length(codes: tuple[int, ...], data: Any) -> int:
+    """Tell how long as many values are as there are codes: data are doubles, or their bytes."""
+    return len(codes) * (1 if isinstance(data, array) else WORD)
 
 
 def _packed(values: list[Sequence[float]]) -> Sequence[Any]:
