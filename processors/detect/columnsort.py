@@ -1,7 +1,7 @@
 """Orders the numbers of many short lists at once: each list is a column, numpy compares whole rows.
 
-`numpy.sort` calls its sort once a list, which for eight numbers costs four times what comparing rows by a
-sorting network does (Knuth, The Art of Computer Programming 3, section 5.3.4). A zero may take another one's
+`numpy.sort` calls its sort once a list, which for eight numbers costs more than comparing rows by a sorting
+network does (Knuth, The Art of Computer Programming 3, section 5.3.4). A zero may take another one's
 sign; who sees the difference makes it positive first.
 """
 

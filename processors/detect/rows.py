@@ -71,7 +71,7 @@ def cold_dtype(signals: int, relations: int) -> np.dtype[Any]:
 def gather(table: Array, which: Array) -> Array:
     """Return a copy of rows of a structured table, by their numbers.
 
-    As whole words: numpy else copies field by field, which takes forty times as long.
+    As whole words: numpy else copies field by field, which takes many times as long.
     """
     words = table.view("u8").reshape(len(table), table.dtype.itemsize // WORD)
     rows: Array = words.take(which, axis=0).view(table.dtype).reshape(len(which))

@@ -33,9 +33,9 @@ LEAST_ALIKE = 8
 LEAST_ROUND = 4
 """A round of fewer costs more than to judge them alone."""
 MOST_BLOCKS = 512
-"""Devices whose blocks are judged at once: from so many on, more make it no cheaper, and take more memory."""
+"""Devices whose blocks are judged at once: fewer cost more calls of numpy, more take more memory."""
 FEW_TABLES = 4
-"""To look for each one's devices by a loop of its own takes a third of the time of one loop for all."""
+"""To look for each one's devices by a loop of its own then takes less than one loop that asks each state."""
 _NEVER = 2**62
 # In C: a function of ours for each of them would cost as much as the judging.
 _EVENT, _SOURCE, _BODY = map(attrgetter, ("event", "source", "body"))
