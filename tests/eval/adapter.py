@@ -18,7 +18,7 @@ from processors.samenoise import NoiseMemory, SameNoise
 from schemas.noise import NoiseBlock, encode_noise
 from schemas.records import Finding, FindingStatus, Severity
 from tests.eval.record import PARTITION, TOPIC, Reading
-from tests.kit.pace import loop_ns
+from loadtests.pace import loop_ns
 
 SILENCE_AFTER_S = 150.0
 """Two and a half of the record's intervals. The default of the stage (30 s) is for devices that report

@@ -19,7 +19,7 @@ from processors.model import RawRecord, VerifiedEvent
 from schemas.envelope import PayloadKind
 from schemas.events import decode_event, encode_event
 from schemas.mdc import BY_NAME
-from tests.kit.pace import loop_ns
+from loadtests.pace import loop_ns
 
 Sent = tuple[bytes, RawRecord]
 """An event's payload, and the record that holds it."""
