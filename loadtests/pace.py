@@ -1,5 +1,5 @@
-"""How fast the machine is at the moment, so that a CPU figure can be read on another day or machine; and how a
-stage treats garbage, for loops that stand for one.
+"""How fast the machine is at the moment, so that a CPU figure can be read on another day or machine; and how
+a stage treats garbage, for loops that stand for one.
 """
 
 import gc

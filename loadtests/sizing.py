@@ -18,8 +18,8 @@ MONTH_S = 30 * DAY_S
 MIB = 2.0**20
 
 UTILIZATION = 0.6
-"""Of a core that a worker, and of the cores that a machine, is planned to use: the rest is for peaks, restores
-and catching up."""
+"""Of a core that a worker, and of the cores that a machine, is planned to use: the rest is for peaks,
+restores and catching up."""
 RAW_DAYS, PRINTS_DAYS = 7.0, 3.0
 """As the table of topics has it."""
 CACHED_DEVICES = 20_000
@@ -237,7 +237,7 @@ class _Reckoning:
         }
 
     def _worker_bytes(self) -> float:
-        """Every worker knows the whole registry, and has the states of its own devices in memory, up to a bound."""
+        """Every worker knows the whole registry, and has states of its own devices, up to a bound."""
         memory, devices = self._costs.memory, self._fleet.devices
         own = min(CACHED_DEVICES, devices / self._workers)
         return devices * memory.registry_bytes + own * memory.state_bytes
@@ -262,9 +262,18 @@ class _Reckoning:
         return (*made, Family("changelogs, compacted", events * kafka.changelog * day, None, kept))
 
     def _consumed(self) -> float:
-        """What the stages read, in bytes a second: raw by ingest, sealed topics by seal, the rest by their readers."""
-        by_name = {family.name: family.bytes_a_day / self._fleet.replication / DAY_S for family in self._families()}
-        readers = {"raw": 1, "accepted": 1, "decisions": 3, "findings": 2, "prints of noise": 1, "checkpoints": 2}
+        """Bytes a second that stages read: raw by ingest, sealed topics by seal and by their readers."""
+        by_name = {
+            family.name: family.bytes_a_day / self._fleet.replication / DAY_S for family in self._families()
+        }
+        readers = {
+            "raw": 1,
+            "accepted": 1,
+            "decisions": 3,
+            "findings": 2,
+            "prints of noise": 1,
+            "checkpoints": 2,
+        }
         return sum(by_name[name] * times for name, times in readers.items())
 
     def _full_tiles(self) -> float:
@@ -293,8 +302,9 @@ class _Reckoning:
         return -math.expm1(-self._leaves * interval_s)
 
     def _writes(self, interval_s: float) -> float:
-        """Objects a second: full tiles once; at each publication of a shard its checkpoint, its entry bundle, and a
-        partial tile of each level."""
+        """Objects a second: full tiles once; at each publication of a shard its checkpoint, its entry bundle,
+        and a partial tile of each level.
+        """
         publication = 2 + _levels(self._leaves * 365 * DAY_S * SHARD_YEARS)
         turn_s = max(interval_s, self._fleet.anchor_interval_s)
         epoch_log = self._share_of_turns(turn_s) / turn_s

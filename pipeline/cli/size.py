@@ -27,18 +27,21 @@ def size(  # noqa: PLR0917 - typer takes every option as a parameter
     replication: Annotated[int, typer.Option(help="Replicas of each topic.")] = 3,
     cores_per_machine: Annotated[int, typer.Option(help="Cores of a machine.")] = 8,
     put_price: Annotated[
-        float, typer.Option(help="US dollars for 1,000 writes into the object store; S3 Standard's list price.")
+        float,
+        typer.Option(help="US dollars for 1,000 writes into the object store; S3 Standard's list price."),
     ] = 0.005,
     message_price: Annotated[
         float, typer.Option(help="US dollars for a message to the ledger; Hedera's fee.")
     ] = 0.0008,
     costs: Annotated[
         Path | None,
-        typer.Option(help="Costs that `attestream loadtest costs` measured.  [default: those of the package]"),
+        typer.Option(
+            help="Costs that `attestream loadtest costs` measured.  [default: those of the package]"
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Reckon cores, memory, bytes and prices of a fleet from costs that were measured; assumptions are named."""
+    """Reckon cores, memory, bytes and prices of a fleet from measured costs; assumptions are named."""
     from loadtests import sizing
     from loadtests.costs import SHIPPED, read_costs
     from pipeline.loadtest import sizetable

@@ -1,8 +1,8 @@
 """Does an event cost the same at 1,000 and at 100,000 devices? Ingest's loop without a broker.
 
-Judge, states, outputs, changelog records and RocksDB are those of the stage, signatures are real and verified;
-only the producer counts what it is given in place of sending it. So what does not depend on the number of
-devices, consuming and producing, is left out, and a difference shows the more.
+Judge, states, outputs, changelog records and RocksDB are those of the stage, signatures are real and
+verified; only the producer counts what it is given in place of sending it. So what does not depend on the
+number of devices, consuming and producing, is left out, and a difference shows the more.
 
 Devices report once a second, all at an even pace, and a batch holds the next events of all partitions, as a
 backlog that is worked off has them. Each device first sends so much that its detectors know what is usual;
@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -82,8 +83,10 @@ class AtDevices:
     """Key and value of a changelog record."""
     registry_rss: float
     """Resident bytes of a registered device."""
+    kept: int
+    """Devices whose states are kept in memory."""
     state_rss: float
-    """Resident bytes of a device whose state is in memory."""
+    """Resident bytes of one of them."""
     loop_ns: float
 
     def to_json(self) -> dict[str, Any]:
@@ -91,9 +94,9 @@ class AtDevices:
         return {name: round(value, 2) for name, value in asdict(self).items()}
 
 
-def at_devices(devices: int, batch: int, jobs: int | None = None) -> AtDevices:
+def at_devices(devices: int, batch: int, jobs: int | None = None, blocks: int | None = None) -> AtDevices:
     """Measure one number of devices. Raises LoadTestError where an event was not accepted."""
-    blocks = min(MOST_BLOCKS, max(1, round(MEASURED_EVENTS / (BLOCK * devices))))
+    blocks = blocks or min(MOST_BLOCKS, max(1, round(MEASURED_EVENTS / (BLOCK * devices))))
     rounds = BLOCK * (WARM_BLOCKS + blocks)
     plan = Plan(
         log_name=LOG,
@@ -137,9 +140,7 @@ def _pool(jobs: int | None) -> Iterator[ProcessPoolExecutor]:
         yield pool
 
 
-def _asked(
-    pool: ProcessPoolExecutor, plan: Plan, number: int, together: int
-) -> list[Future[list[Record]]]:
+def _asked(pool: ProcessPoolExecutor, plan: Plan, number: int, together: int) -> list[Future[list[Record]]]:
     """Let the events of some rounds be signed; in each every device sends one."""
     first, end = number * plan.devices, (number + together) * plan.devices
     return [pool.submit(chunk_of, plan, start, min(CHUNK, end - start)) for start in range(first, end, CHUNK)]
@@ -215,7 +216,9 @@ class Loop:
         batches = self._batches(events)
         producer, writes = Counted(), []
         times = [time.process_time()]
-        outcomes = {place: self._judge.process(batch, self._states[place]) for place, batch in batches.items()}
+        outcomes = {
+            place: self._judge.process(batch, self._states[place]) for place, batch in batches.items()
+        }
         times.append(time.process_time())
         for place, outcome in outcomes.items():
             _put(producer, place, outcome)
@@ -237,7 +240,7 @@ class Loop:
             raise LoadTestError(f"{len(events) - accepted:,} of {len(events):,} events were rejected: {why}")
         self._events, self._touched = self._events + accepted, self._touched + len(writes)
         self._changelog_bytes += sum(len(key) + len(value) for _place, key, value in writes)
-        return tuple(later - earlier for earlier, later in zip(times, times[1:], strict=False))
+        return tuple(later - earlier for earlier, later in pairwise(times))
 
     def _batches(self, events: Sequence[Record]) -> dict[Partition, list[RawRecord]]:
         found: dict[Partition, list[RawRecord]] = {}
@@ -273,6 +276,7 @@ class Loop:
             state_bytes=kept / self._plan.devices,
             changelog_bytes=self._changelog_bytes / max(1, self._touched),
             registry_rss=self._registry_rss,
+            kept=self._kept,
             state_rss=max(0.0, (_rss() - self._rss_before_states) / self._kept),
             loop_ns=median(self._loops),
         )

@@ -1,10 +1,10 @@
-"""Does a leaf cost the same in a tree of a million leaves and in one of fifty millions? Seal without a broker.
+"""Does a leaf cost the same in a tree of a million leaves and in one of fifty millions? Seal, no broker.
 
-Shard, working copy in RocksDB, tile store, signature and conditional checkpoint are those of the stage; only the
-records are made here in place of being consumed. The tree really grows, from its first leaf on, and everything
-stays on disk: between the windows in large appends of short records, within them in batches and publications as
-a sealer at work has them. What RocksDB does behind the scenes for a window belongs to it: the clock runs until
-nothing moves any more.
+Shard, working copy in RocksDB, tile store, signature and conditional checkpoint are those of the stage; only
+the records are made here in place of being consumed. The tree really grows, from its first leaf on, and all
+of it stays on disk: between the windows in large appends of short records, within them in batches and
+publications as a sealer at work has them. What RocksDB does behind the scenes for a window belongs to it: the
+clock runs until nothing moves any more.
 """
 
 import os
@@ -82,7 +82,8 @@ def at_leaves(
     needed, free = (sizes[-1] + WINDOWS * window) * BYTES_A_LEAF, shutil.disk_usage(folder).free
     if needed > free:
         raise PlanError(
-            f"a tree of {sizes[-1]:,} leaves needs {needed / 1e9:,.0f} GB in {folder}, and {free / 1e9:,.0f} are free"
+            f"a tree of {sizes[-1]:,} leaves needs {needed / 1e9:,.0f} GB in {folder}, and "
+            f"{free / 1e9:,.0f} are free"
         )
     with TemporaryDirectory(prefix="attestream-scale-", dir=folder) as made:
         tree = Tree(Path(made))
@@ -214,7 +215,7 @@ class CountedStore(LocalTileStore):
 
 
 def _settle() -> float:
-    """Wait until this process, threads of RocksDB and all, has nothing to do; return the CPU seconds it took."""
+    """Wait until this process with all its threads has nothing to do; return the CPU seconds of that."""
     started = time.process_time()
     until_s = time.monotonic() + MOST_WAIT_S
     while time.monotonic() < until_s:

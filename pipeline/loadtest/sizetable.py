@@ -18,29 +18,58 @@ _UNITS = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
 def assumptions(fleet: Fleet, costs: Costs) -> list[str]:
     """Say what a reckoning rests on."""
     origin, mix = costs.origin, costs.mix
-    return [
+    cpu = (
         f"CPU time is that of one core of {origin.cpu or 'an unnamed processor'}, measured on {origin.date} by "
-        f"`{origin.command}` with {mix.devices:,} devices at {mix.rate:,.0f} events/s; other cores need more or less.",
+        f"`{origin.command}` with {mix.devices:,} devices at {mix.rate:,.0f} events/s. "
+        "Other cores need more or less."
+    )
+    event = (
         f"An event is as measured: {mix.event_bytes:,.0f} bytes, {mix.access_share:.1%} access, "
-        f"{mix.lifecycle_share:.1%} lifecycle. Another size or share changes bytes and leaves, not CPU time.",
+        f"{mix.lifecycle_share:.1%} lifecycle. Another size or share changes bytes and leaves, not CPU time."
+    )
+    partitions = (
+        f"Partitions: {sizing.PARTITIONS_A_WORKER} for each worker, a power of two, "
+        f"at least {sizing.LEAST_PARTITIONS}; they cannot be changed later."
+    )
+    faults = (
+        f"A fleet without faults: no forgeries, {costs.leaves.findings_per_event:.2g} findings an event. "
+        "Alerts, and with them route and deliver, are few and left out, as are the monitor and other readers."
+    )
+    kept = (
+        f"Raw topics are kept {sizing.RAW_DAYS:.0f} days and prints {sizing.PRINTS_DAYS:.0f}, as the table of "
+        "topics has it. What is kept for ever is told for a year. Kafka's indexes are left out."
+    )
+    replicas = (
+        f"Each of {fleet.replication} replicas holds all bytes; a further replica costs the brokers half the "
+        "CPU time of the first."
+    )
+    memory = (
+        f"A worker keeps up to {sizing.CACHED_DEVICES:,} states in memory (`cached_devices`), and all the "
+        "registry."
+    )
+    objects = (
+        "An object store is written as the folder is: an object for each tile, an entry bundle for "
+        f"{sizing.TILE_WIDTH} leaves, and at each publication of a shard that has grown its checkpoint, its "
+        "bundle and a partial tile of each level. Requests only: storage and traffic have prices of their own."
+    )
+    prices = (
+        f"1,000 writes cost ${fleet.put_price:g} (the default is the list price of S3 Standard in us-east-1), "
+        f"a message to the ledger ${fleet.message_price:g} (the default is about Hedera's fee for a "
+        "ConsensusSubmitMessage). A month has 30 days."
+    )
+    return [
+        cpu,
+        event,
         "Costs grow linearly with events: `make bench-scale` measures how far that is so.",
-        f"Workers and machines are planned to {sizing.UTILIZATION:.0%} of their cores; a worker uses one core at most.",
-        f"Partitions: {sizing.PARTITIONS_A_WORKER} for each worker, a power of two, at least "
-        f"{sizing.LEAST_PARTITIONS}; they cannot be changed later.",
+        f"Workers and machines are planned to {sizing.UTILIZATION:.0%} of their cores; a worker uses one core.",
+        partitions,
         "Devices are spread evenly over partitions, partitions over workers; no peaks, no retries.",
-        f"A fleet without faults: no forgeries, {costs.leaves.findings_per_event:.2g} findings an event. Alerts, "
-        "and with them route and deliver, are few and left out, as are the monitor and other readers.",
-        f"Raw topics are kept {sizing.RAW_DAYS:.0f} days and prints {sizing.PRINTS_DAYS:.0f}, as the table of topics "
-        "has it. What is kept for ever is told for a year. Kafka's indexes are left out.",
-        f"Each of {fleet.replication} replicas holds all bytes; a further replica costs the brokers half the CPU "
-        "time of the first.",
-        f"A worker keeps {sizing.CACHED_DEVICES:,} states in memory (`cached_devices`), and all the registry.",
-        f"An object store is written as the folder is: an object for each tile, an entry bundle for "
-        f"{sizing.TILE_WIDTH} leaves, and at each publication of a shard that has grown its checkpoint, its bundle "
-        "and a partial tile of each level. Requests only: storage and traffic have prices of their own.",
-        f"1,000 writes cost ${fleet.put_price:g} (the default is the list price of S3 Standard in us-east-1), a "
-        f"message to the ledger ${fleet.message_price:g} (the default is about Hedera's fee for a ConsensusSubmitMessage). "
-        "A month has 30 days.",
+        faults,
+        kept,
+        replicas,
+        memory,
+        objects,
+        prices,
     ]
 
 
@@ -85,7 +114,10 @@ def _parts(fleet: Fleet, sized: Sized) -> Iterable[RenderableType]:
         "CPU",
         ("stage", "cores"),
         (
-            *((name, "not measured" if cores is None else f"{cores:,.2f}") for name, cores in sized.cores.items()),
+            *(
+                (name, "not measured" if cores is None else f"{cores:,.2f}")
+                for name, cores in sized.cores.items()
+            ),
             ("all, with the wheel", f"{sized.cores_with_wheel:,.2f}"),
             (
                 "all, with the crate",
@@ -159,7 +191,9 @@ def _days(family: sizing.Family) -> str:
 
 
 def _table(title: str, columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", show_header=any(columns), min_width=60)
+    table = Table(
+        title=title, title_justify="left", title_style="bold", show_header=any(columns), min_width=60
+    )
     for at, column in enumerate(columns):
         table.add_column(column, justify="right" if at else "left")
     for row in rows:
