@@ -44,11 +44,12 @@ def size(  # noqa: PLR0917 - typer takes every option as a parameter
     """Reckon cores, memory, bytes and prices of a fleet from measured costs; assumptions are named."""
     from loadtests import sizing
     from loadtests.costs import SHIPPED, read_costs
+    from loadtests.sizeplan import Fleet, parse_rate
     from pipeline.loadtest import sizetable
 
-    fleet = sizing.Fleet(
+    fleet = Fleet(
         devices=devices,
-        rate=sizing.parse_rate(rate),
+        rate=parse_rate(rate),
         event_bytes=event_bytes,
         access_share=access_share,
         checkpoint_interval_s=checkpoint_interval,

@@ -41,8 +41,9 @@ from pipeline import topics
 from pipeline.kafka import admin, end_offsets
 from pipeline.loadtest import site
 from pipeline.loadtest.bench import CRATE, verifier
+from pipeline.loadtest.ingestloop import AtDevices
 from pipeline.loadtest.run import CorpusOptions, Runner, RunOptions, corpus_of
-from pipeline.loadtest.scaledevices import AtDevices, at_devices
+from pipeline.loadtest.scaledevices import at_devices
 from pipeline.loadtest.show import LoadShow
 from pipeline.settings import Settings
 from schemas.envelope import PayloadKind
@@ -62,7 +63,7 @@ class CostOptions:
 
     devices: int = 1000
     rate: float = 5000.0
-    """High enough that what a batch and a publication cost, whatever is in them, is spread over many events."""
+    """High enough that what a batch and a publication cost by themselves is spread over many events."""
     load_s: float = 20.0
     idle_s: float = 6.0
     rounds: int = 3

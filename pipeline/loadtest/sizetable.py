@@ -9,7 +9,8 @@ from rich.table import Table
 
 from loadtests import sizing
 from loadtests.costs import Costs
-from loadtests.sizing import Fleet, Sized
+from loadtests.sizeplan import Fleet
+from loadtests.sizing import Sized
 
 WIDTH = 110
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
@@ -19,7 +20,7 @@ def assumptions(fleet: Fleet, costs: Costs) -> list[str]:
     """Say what a reckoning rests on."""
     origin, mix = costs.origin, costs.mix
     cpu = (
-        f"CPU time is that of one core of {origin.cpu or 'an unnamed processor'}, measured on {origin.date} by "
+        f"CPU time is that of one core of {origin.cpu or 'an unnamed processor'}, measured {origin.date} by "
         f"`{origin.command}` with {mix.devices:,} devices at {mix.rate:,.0f} events/s. "
         "Other cores need more or less."
     )
@@ -33,11 +34,11 @@ def assumptions(fleet: Fleet, costs: Costs) -> list[str]:
     )
     faults = (
         f"A fleet without faults: no forgeries, {costs.leaves.findings_per_event:.2g} findings an event. "
-        "Alerts, and with them route and deliver, are few and left out, as are the monitor and other readers."
+        "Alerts, and with them route and deliver, are few and left out, as is the monitor."
     )
     kept = (
-        f"Raw topics are kept {sizing.RAW_DAYS:.0f} days and prints {sizing.PRINTS_DAYS:.0f}, as the table of "
-        "topics has it. What is kept for ever is told for a year. Kafka's indexes are left out."
+        f"Raw topics are kept {sizing.RAW_DAYS:.0f} days and prints {sizing.PRINTS_DAYS:.0f}, as the table "
+        "of topics has it. What is kept for ever is told for a year. Kafka's indexes are left out."
     )
     replicas = (
         f"Each of {fleet.replication} replicas holds all bytes; a further replica costs the brokers half the "
@@ -50,10 +51,10 @@ def assumptions(fleet: Fleet, costs: Costs) -> list[str]:
     objects = (
         "An object store is written as the folder is: an object for each tile, an entry bundle for "
         f"{sizing.TILE_WIDTH} leaves, and at each publication of a shard that has grown its checkpoint, its "
-        "bundle and a partial tile of each level. Requests only: storage and traffic have prices of their own."
+        "bundle and a partial tile of each level. Storage and traffic have prices of their own."
     )
     prices = (
-        f"1,000 writes cost ${fleet.put_price:g} (the default is the list price of S3 Standard in us-east-1), "
+        f"1,000 writes cost ${fleet.put_price:g} (the default is the list price of S3 Standard, us-east-1), "
         f"a message to the ledger ${fleet.message_price:g} (the default is about Hedera's fee for a "
         "ConsensusSubmitMessage). A month has 30 days."
     )
@@ -61,7 +62,7 @@ def assumptions(fleet: Fleet, costs: Costs) -> list[str]:
         cpu,
         event,
         "Costs grow linearly with events: `make bench-scale` measures how far that is so.",
-        f"Workers and machines are planned to {sizing.UTILIZATION:.0%} of their cores; a worker uses one core.",
+        f"Workers and machines are planned to {sizing.UTILIZATION:.0%} of their cores; a worker has one.",
         partitions,
         "Devices are spread evenly over partitions, partitions over workers; no peaks, no retries.",
         faults,
