@@ -88,7 +88,7 @@ class Round:
     kafka: KafkaCost
     event_bytes: float
 
-    def of(self, name: str, of_own: bool) -> tuple[float, float]:
+    def of(self, name: str, *, of_own: bool) -> tuple[float, float]:
         """Return what a process takes when idle, and CPU us for an event, or for what it counts itself."""
         stage = self.stages.get(name, {})
         idle, busy = self.idle.get(name, 0.0), float(stage.get("cores") or 0.0)
@@ -257,7 +257,9 @@ def _origin(options: CostOptions, began_s: float, load_before: float, pace_ns: f
 
 
 def _stage(rounds: Sequence[Round], name: str, *, of_own: bool = False) -> StageCost:
-    idle, cpu_us = (median(each) for each in zip(*(one.of(name, of_own) for one in rounds), strict=True))
+    idle, cpu_us = (
+        median(each) for each in zip(*(one.of(name, of_own=of_own) for one in rounds), strict=True)
+    )
     return StageCost(idle_cores=round(idle, 4), cpu_us=round(cpu_us, 2))
 
 

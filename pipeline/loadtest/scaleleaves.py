@@ -107,21 +107,21 @@ class Tree:
         signer = Ed25519Signer.from_seed(origin_of(LOG, self._partition), bytes(range(32)))
         self._grace_s = settings.partial_tile_grace_s
         self._store = SealStore(folder / "rocksdb")
-        self._shard = Shard(settings, self._partition, self._store, signer, "scale")
-        self._files = self._shard.published = CountedStore(self._shard.published.root)
+        self.shard = Shard(settings, self._partition, self._store, signer, "scale")
+        self._files = self.shard.published = CountedStore(self.shard.published.root)
         self._headers = (("registry.offset", b"1000"), ("source", b"device.telemetry.raw/0/1000"))
 
     def grow(self, leaves: int, on_progress: Callable[[str], None]) -> None:
         """Append short records until the tree has so many leaves."""
-        published = self._shard.size
+        published = self.shard.size
         with uncollected():
-            while self._shard.size < leaves:
-                self._shard.append(self._records(min(GROW_RECORDS, leaves - self._shard.size), b""))
-                if self._shard.size - published >= GROW_PUBLISH:
+            while self.shard.size < leaves:
+                self.shard.append(self._records(min(GROW_RECORDS, leaves - self.shard.size), b""))
+                if self.shard.size - published >= GROW_PUBLISH:
                     self._publish()
-                    published = self._shard.size
+                    published = self.shard.size
                     on_progress(f"growing: {published:,} of {leaves:,} leaves")
-            if self._shard.is_dirty:
+            if self.shard.is_dirty:
                 self._publish()
 
     def measure(self, leaves: int, window: int) -> AtLeaves:
@@ -151,33 +151,33 @@ class Tree:
     def _window(self, leaves: int) -> tuple[float, float, float]:
         """Append and publish as a sealer does; return the CPU time of a leaf for each part of it."""
         appended = published = 0.0
-        end, batches = self._shard.size + leaves, 0
-        while self._shard.size < end:
-            records = self._records(min(BATCH_RECORDS, end - self._shard.size), os.urandom(VALUE_BYTES))
+        end, batches = self.shard.size + leaves, 0
+        while self.shard.size < end:
+            records = self._records(min(BATCH_RECORDS, end - self.shard.size), os.urandom(VALUE_BYTES))
             started = time.process_time()
-            self._shard.append(records)
+            self.shard.append(records)
             appended += time.process_time() - started
             batches += 1
-            if batches % BATCHES_A_PUBLICATION == 0 or self._shard.size == end:
+            if batches % BATCHES_A_PUBLICATION == 0 or self.shard.size == end:
                 started = time.process_time()
                 self._publish()
                 published += time.process_time() - started
         return appended / leaves * 1e6, published / leaves * 1e6, _settle() / leaves * 1e6
 
     def _publish(self) -> None:
-        self._shard.stage()
-        sync_stores([self._shard.published])
-        self._shard.sign()
+        self.shard.stage()
+        sync_stores([self.shard.published])
+        self.shard.sign()
 
     def _clean(self) -> float:
         """Look for partial tiles as a sealer does once a minute; return the CPU seconds of it."""
         started = time.process_time()
-        self._shard.published.delete_partial_tiles(time.time(), self._grace_s)
+        self.shard.published.delete_partial_tiles(time.time(), self._grace_s)
         return time.process_time() - started
 
     def _records(self, count: int, value: bytes) -> list[RawRecord]:
         """Make the next records of the topic."""
-        first, (topic, number) = self._shard.next_offset, self._partition
+        first, (topic, number) = self.shard.next_offset, self._partition
         return [
             RawRecord(topic, number, offset, FIRST_MS + offset, b"did:key:scale", value, self._headers)
             for offset in range(first, first + count)

@@ -106,13 +106,13 @@ def _wait_assigned(settings: Settings, pids: dict[str, int], layout: Layout) -> 
     until_s = time.monotonic() + READY_S
     wanted = layout.partitions * len(RAW_TOPICS)
     while True:
-        held = [_held(settings.data_dir / "run" / _health(slot)) for slot in range(layout.workers)]
-        if all(held) and sum(held) == wanted:
+        counts = [held(settings.data_dir / "run" / _health(slot)) for slot in range(layout.workers)]
+        if all(counts) and sum(counts) == wanted:
             return
         dead = [name for name, pid in pids.items() if not psutil.pid_exists(pid)]
         if dead or time.monotonic() > until_s:
             raise LoadTestError(
-                f"{', '.join(dead) or 'the workers'} did not take up their partitions: {held}"
+                f"{', '.join(dead) or 'the workers'} did not take up their partitions: {counts}"
             )
         time.sleep(POLL_S)
 
@@ -121,7 +121,7 @@ def _health(slot: int) -> str:
     return f"ingest{f'-{slot}' if slot else ''}.health.json"
 
 
-def _held(path: Path) -> int:
+def held(path: Path) -> int:
     """How many partitions a worker that runs says it has."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))

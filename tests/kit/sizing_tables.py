@@ -1,14 +1,14 @@
 """Writes the tables of docs/sizing.md anew from the measured files in loadtests/data.
 
-Run `python -m tests.kit.sizing_tables` in the project's folder. What `make bench-costs` and `make bench-scale`
-have left in build/ becomes the measured files first. Read the difference before it is committed.
+Run `python -m tests.kit.sizing_tables` in the project's folder. What `make bench-costs` and
+`make bench-scale` have left in build/ becomes the measured files first. Read the difference before it is
+committed.
 """
 
 import json
 import re
 import shutil
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from loadtests.costs import SHIPPED, Costs, read_costs
@@ -51,8 +51,8 @@ def regenerated(document: str) -> str:
 def _origin(costs: Costs) -> str:
     origin, mix = costs.origin, costs.mix
     return (
-        f"Measured {origin.date} by `{origin.command}`, {mix.rate:,.0f} events/s of {mix.devices:,} devices, on "
-        f"{origin.cores} cores of {origin.cpu}, Python {origin.python}. A step of a plain loop took "
+        f"Measured {origin.date} by `{origin.command}`, {mix.rate:,.0f} events/s of {mix.devices:,} devices, "
+        f"on {origin.cores} cores of {origin.cpu}, Python {origin.python}. A step of a plain loop took "
         f"{origin.loop_ns:.0f} ns beside it; load before: {origin.load_before:g}.\n"
     )
 
@@ -61,7 +61,11 @@ def _stages(costs: Costs) -> str:
     rows = []
     for name, stage in costs.stages:
         of = "leaf" if name == "seal" else "event"
-        said = ("not measured", "") if stage is None else (f"{stage.idle_cores:.3f}", f"{stage.cpu_us:.1f} / {of}")
+        said = (
+            ("not measured", "")
+            if stage is None
+            else (f"{stage.idle_cores:.3f}", f"{stage.cpu_us:.1f} / {of}")
+        )
         rows.append((name.replace("_", ", "), *said))
     return _table(("stage", "cores when idle", "us CPU more"), rows)
 
