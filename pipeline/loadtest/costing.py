@@ -43,7 +43,7 @@ from pipeline.loadtest import site
 from pipeline.loadtest.bench import CRATE, verifier
 from pipeline.loadtest.ingestloop import AtDevices
 from pipeline.loadtest.run import CorpusOptions, Runner, RunOptions, corpus_of
-from pipeline.loadtest.scaledevices import at_devices
+from pipeline.loadtest.scaledevices import STEADY_BLOCKS, at_devices
 from pipeline.loadtest.show import LoadShow
 from pipeline.settings import Settings
 from schemas.envelope import PayloadKind
@@ -236,7 +236,7 @@ def _logs(settings: Settings, corpus: Corpus, sent: slice) -> KafkaCost:
 def _alone(devices: int) -> AtDevices:
     """Run the loop in a process of its own, whose memory is then that of these devices only."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(at_devices, devices, devices, None, 1).result()
+        return pool.submit(at_devices, devices, devices, STEADY_BLOCKS).result()
 
 
 def _origin(options: CostOptions, began_s: float, load_before: float, pace_ns: float) -> Origin:

@@ -21,6 +21,7 @@ from pipeline.loadtest.run import CorpusOptions, RunOptions, corpus_of
 from pipeline.loadtest.scaleworkers import Layout
 from pipeline.loadtest.show import LoadShow
 from pipeline.settings import Settings
+from processors.detect.blocks import BLOCK
 from schemas.ed25519 import VERIFIER
 
 FORMAT = "attestream scale 1"
@@ -34,6 +35,8 @@ class ScaleOptions:
     """What is measured; an empty list leaves a part out."""
 
     devices: tuple[int, ...] = (1_000, 10_000, 100_000)
+    warm_events: int = 24
+    """Of each device, before it is measured; a multiple of a block."""
     leaves: tuple[int, ...] = (1_000_000, 10_000_000, 50_000_000)
     window: int = scaleleaves.WINDOW_LEAVES
     workers: bool = False
@@ -70,13 +73,16 @@ def scale(settings: Settings, options: ScaleOptions, show: LoadShow) -> dict[str
 def _devices(settings: Settings, options: ScaleOptions, show: LoadShow) -> dict[str, Any]:
     """Measure batches as they come, and where a device comes twice in one, also batches without that."""
     batch, rows, alone = settings.batch_records, [], []
+    warm_blocks = max(1, round(options.warm_events / BLOCK))
     for devices in options.devices:
-        show.say(f"{devices:,} devices: signing and judging {devices * 32:,} events or more")
-        rows.append(scaledevices.at_devices(devices, batch).to_json())
+        show.say(f"{devices:,} devices: {devices * BLOCK * (warm_blocks + 1):,} events a run")
+        rows.append(scaledevices.median_run(devices, batch, warm_blocks).to_json())
         show.say(f"{devices:,} devices: {rows[-1]['cpu_us']:.1f} us CPU an event")
         is_once = devices >= batch
-        alone.append(rows[-1] if is_once else scaledevices.at_devices(devices, devices).to_json())
-    return {**part(rows), "each_once": part(alone)}
+        alone.append(
+            rows[-1] if is_once else scaledevices.median_run(devices, devices, warm_blocks).to_json()
+        )
+    return {**part(rows, warm_events=warm_blocks * BLOCK), "each_once": part(alone)}
 
 
 def part(rows: Sequence[Mapping[str, Any]], **about: Any) -> dict[str, Any]:

@@ -6,7 +6,9 @@ number of devices, consuming and producing, is left out, and a difference shows 
 
 Devices report once a second, all at an even pace, and a batch holds the next events of all partitions, as a
 backlog that is worked off has them. Each device first sends so much that its detectors know what is usual;
-then whole blocks of its samples are measured, since what a block costs falls on its last event.
+then a whole block of its samples is measured, since what a block costs falls on its last event. A device has
+sent as much in a small fleet as in a large one, since its state grows with what it has sent; small fleets are
+measured several times instead.
 """
 
 import multiprocessing
@@ -25,20 +27,32 @@ from processors.detect.blocks import BLOCK
 
 LOG = "scale.example"
 WARM_BLOCKS = 3
-MEASURED_EVENTS, MOST_BLOCKS = 200_000, 8
-"""At least so many events are measured, where that takes no more than so many blocks of each device."""
+"""Then what is usual is known, and an event costs little more or less from there on."""
+STEADY_BLOCKS = 7
+"""Then a state is as large as it gets: its signs of noise reach back so far."""
+MEASURED_EVENTS, MOST_RUNS = 200_000, 5
+"""So many events are measured, or so many runs."""
 CHUNK = 2000
 
 
-def at_devices(devices: int, batch: int, jobs: int | None = None, blocks: int | None = None) -> AtDevices:
-    """Measure one number of devices. Raises LoadTestError where an event was not accepted."""
-    blocks = blocks or min(MOST_BLOCKS, max(1, round(MEASURED_EVENTS / (BLOCK * devices))))
-    rounds = BLOCK * (WARM_BLOCKS + blocks)
+def median_run(devices: int, batch: int, warm_blocks: int = WARM_BLOCKS) -> AtDevices:
+    """Measure one number of devices as often as it takes, and return the run in the middle."""
+    runs = min(MOST_RUNS, max(1, MEASURED_EVENTS // (BLOCK * devices)))
+    found = [at_devices(devices, batch, warm_blocks, seed=number) for number in range(runs)]
+    return sorted(found, key=lambda run: run.cpu_us)[len(found) // 2]
+
+
+def at_devices(
+    devices: int, batch: int, warm_blocks: int = WARM_BLOCKS, jobs: int | None = None, seed: int = 0
+) -> AtDevices:
+    """Measure one number of devices once. Raises LoadTestError where an event was not accepted."""
+    warm = BLOCK * warm_blocks
+    rounds = warm + BLOCK
     plan = Plan(
         log_name=LOG,
         devices=devices,
         records=devices * rounds,
-        seed=devices,
+        seed=seed,
         first_us=time.time_ns() // 1000 - rounds * 1_000_000,
         event_rate=float(devices),
         shares=(1.0, 0.0, 0.0),
@@ -46,7 +60,6 @@ def at_devices(devices: int, batch: int, jobs: int | None = None, blocks: int | 
     plan.check()
     with TemporaryDirectory(prefix="attestream-scale-") as made, _pool(jobs) as pool:
         loop, together = Loop(plan, Path(made), batch), _rounds_together(devices, batch)
-        warm = BLOCK * WARM_BLOCKS
         try:
             ahead = _asked(pool, plan, 0, together)
             for first in range(0, rounds, together):
@@ -58,7 +71,7 @@ def at_devices(devices: int, batch: int, jobs: int | None = None, blocks: int | 
                 loop.feed(events, is_measured=first >= warm)
                 if following < rounds and first >= warm:
                     ahead = _asked(pool, plan, following, together)
-            return loop.result(BLOCK // together)
+            return loop.result()
         finally:
             loop.close()
 

@@ -54,8 +54,8 @@ def test_an_event_costs_what_a_process_takes_above_idle() -> None:
         "anchor": {"cores": 0.01, "cpu_us": 5.0},
     }
     found = Round({"ingest": 0.1, "seal": 0.1, "anchor": 0.02}, stages, 2000.0, {}, nothing, 250.0)
-    assert found.of("ingest", of_own=False) == (0.1, pytest.approx(200.0))
+    assert found.of("ingest", of_own=False) == pytest.approx((0.1, 200.0))
     # Seal did 4,000 leaves a second.
-    assert found.of("seal", of_own=True) == (0.1, pytest.approx(25.0))
+    assert found.of("seal", of_own=True) == pytest.approx((0.1, 25.0))
     assert found.of("anchor", of_own=False) == (0.02, 0.0)
     assert found.of("gone", of_own=False) == (0.0, 0.0)

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from rich.console import Console
 
 from loadtests.corpus import Corpus
 from loadtests.errors import LoadTestError, PlanError
-from pipeline.loadtest import ingestloop, scale, scaleworkers
+from pipeline.loadtest import ingestloop, scale, scaledevices, scaleworkers
 from pipeline.loadtest.run import CorpusOptions, make_corpus
 from pipeline.loadtest.scale import ScaleOptions, cells, part, remarks, rows_of, spread, tell
 from pipeline.loadtest.scaledevices import at_devices
@@ -30,8 +31,8 @@ ROOT = Path(__file__).parents[3]
 
 
 def test_events_are_judged_and_kept_as_ingest_does() -> None:
-    found = at_devices(24, 60, jobs=1, blocks=2)
-    assert (found.devices, found.events, found.kept) == (24, 24 * BLOCK * 2, 24)
+    found = at_devices(24, 60, jobs=1)
+    assert (found.devices, found.events, found.kept) == (24, 24 * BLOCK, 24)
     assert found.cpu_us == pytest.approx(
         found.judge_us + found.outputs_us + found.changes_us + found.store_us, rel=0.5
     )
@@ -42,13 +43,13 @@ def test_events_are_judged_and_kept_as_ingest_does() -> None:
 
 
 def test_each_device_once_in_a_batch_writes_a_state_for_each_event() -> None:
-    assert at_devices(10, 10, jobs=1, blocks=1).touched == 1
+    assert at_devices(10, 10, jobs=1).touched == 1
 
 
 def test_an_event_that_is_rejected_ends_the_bench(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ingestloop, "ARRIVES_MS", -100 * 86_400_000)  # clocks that are far ahead
     with pytest.raises(LoadTestError, match="events were rejected"):
-        at_devices(5, 5, jobs=1, blocks=1)
+        at_devices(5, 5, jobs=1)
 
 
 def test_a_tree_grows_for_real_and_is_measured_at_each_size(tmp_path: Path) -> None:
@@ -176,3 +177,23 @@ def test_the_command_writes_its_results_and_refuses_what_it_cannot_read(tmp_path
     for given in ("1,x", "0", "5,5", "9,3", "-1", "1,,2"):
         done = run("--devices", given)
         assert (done.returncode, done.stderr.strip().splitlines()[-1][:20]) == (2, "attestream: --device")
+
+
+def test_the_run_in_the_middle_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = at_devices(5, 5, jobs=1)
+    asked: list[tuple[int, int, int, int]] = []
+
+    def run(devices: int, batch: int, warm_blocks: int, seed: int) -> ingestloop.AtDevices:
+        asked.append((devices, batch, warm_blocks, seed))
+        return replace(one, devices=devices, batch=batch, cpu_us=float((seed * 7) % 5))
+
+    monkeypatch.setattr(scaledevices, "at_devices", run)
+    options = ScaleOptions(devices=(100, 5_000), warm_events=16, leaves=(), out=tmp_path)
+    found = scale.scale(Settings(data_dir=tmp_path), options, LoadShow(Console(file=StringIO())))["devices"]
+    assert asked[:5] == [(100, 2000, 2, seed) for seed in range(5)]
+    assert [(row["devices"], row["batch"]) for row in found["rows"]] == [(100, 2000), (5_000, 2000)]
+    assert [(row["devices"], row["batch"]) for row in found["each_once"]["rows"]] == [
+        (100, 100),
+        (5_000, 2000),
+    ]
+    assert (found["rows"][0]["cpu_us"], found["warm_events"]) == (2.0, 16)

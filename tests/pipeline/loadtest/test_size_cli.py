@@ -15,6 +15,7 @@ from loadtests.sizeplan import Fleet
 from loadtests.sizing import size
 from pipeline.loadtest.sizetable import assumptions, in_bytes, tell
 from tests.kit import sizing_tables
+from tests.kit.regenerate_formats import TABLE
 
 ROOT = Path(__file__).parents[3]
 
@@ -86,4 +87,4 @@ def test_bytes_are_written_with_three_digits() -> None:
 def test_the_documentation_shows_what_was_measured() -> None:
     document = sizing_tables.DOCUMENT.read_text(encoding="utf-8")
     assert sizing_tables.regenerated(document) == document
-    assert set(sizing_tables.tables()) == {found["name"] for found in sizing_tables.TABLE.finditer(document)}
+    assert set(sizing_tables.tables()) == {found["name"] for found in TABLE.finditer(document)}
