@@ -22,10 +22,16 @@ class ChangelogWrites:
     def add(self, partition: Partition, changes: Iterable[tuple[bytes, bytes]]) -> None:
         """Produce the changes of a source partition's state."""
         changelog = changelog_of(partition[0])
-        for key, value in changes:
+        key, value = None, None
+        for following in changes:
+            if key is not None:
+                self._producer.produce(changelog, value, key, partition[1])
+            key, value = following
+            self._changes.append((partition, key, value))
+        if key is not None and value is not None:
+            # Records of a partition are delivered in order: only where the last one lies is of interest.
             callback = self._delivered.setdefault(partition, Delivered())
             self._producer.produce(changelog, value, key, partition[1], callback)
-            self._changes.append((partition, key, value))
             self._last[partition] = key, value
 
     def note(self, partition: Partition) -> str:

@@ -1,11 +1,12 @@
 """The states of one raw topic-partition: a cache over the store, valid only between commits."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from pipeline.statestore import Partition, StateStore
 from processors.judge import Detectors
-from processors.state import DeviceState, decode_state, last_append_if_due
+from processors.state import DELTA, DeviceState, decode_state, last_append_if_due
+from schemas.errors import CodecError
 
 MAX_CACHED = 20_000
 """States kept in memory; the others are read from RocksDB when their devices speak."""
@@ -37,24 +38,25 @@ class PartitionStates:
         """Of each device that is due to speak again: not of those already reported silent."""
         self.next_expiry_us: dict[str, int] = {}
         """Of each device with a live permit, when the first of them ends."""
-        for number, (key, value) in enumerate(store.items(partition)):
+        for number, (key, value, delta) in enumerate(_with_deltas(store.items(partition))):
             if number % PROGRESS_EVERY == 0:
                 on_progress(number)
-            last_append_ms = last_append_if_due(value)
+            last_append_ms = last_append_if_due(value, delta)
             if last_append_ms:
                 self.last_append_ms[key.decode()] = last_append_ms
-            if expiry_of is not None and (ends_us := expiry_of(decode_state(value)[1])):
+            if expiry_of is not None and (ends_us := expiry_of(decode_state(value, delta)[1])):
                 self.next_expiry_us[key.decode()] = ends_us
 
     def state_of(self, device_id: str) -> DeviceState:
         """Return a device's state, from the cache, the store, or new."""
         state = self._cache.get(device_id)
         if state is None:
-            stored = self._store.get(self.partition, device_id.encode())
+            key = device_id.encode()
+            stored = self._store.get(self.partition, key)
             if stored is None:
                 state = DeviceState(self._detectors.new())
             else:
-                state, detectors = decode_state(stored)
+                state, detectors = decode_state(stored, self._store.get(self.partition, key + DELTA))
                 state.detectors = self._detectors.load(detectors)
             self._cache[device_id] = state
         return state
@@ -69,11 +71,15 @@ class PartitionStates:
 
     def changes(self) -> Iterable[tuple[bytes, bytes]]:
         """Encode each touched state once: the batch's changelog records."""
-        written = self._detectors.dump_all([state.detectors for state in self._touched.values()])
-        return [
-            (device_id.encode(), state.encode(detectors))
-            for (device_id, state), detectors in zip(self._touched.items(), written, strict=True)
-        ]
+        touched = self._touched.values()
+        written = self._detectors.dump_changes(
+            [state.detectors for state in touched], [state.is_due_whole for state in touched]
+        )
+        changes = []
+        for (device_id, state), detectors in zip(self._touched.items(), written, strict=True):
+            suffix, value = state.write(detectors)
+            changes.append((device_id.encode() + suffix, value))
+        return changes
 
     def committed(self) -> None:
         """Forget the marks after the commit, and states beyond those that are kept.
@@ -86,3 +92,25 @@ class PartitionStates:
             del self._cache[next(iter(self._cache))]
         while len(self._cache) > self._most_cached:
             self._cache.popitem()
+
+
+def _with_deltas(items: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes, bytes | None]]:
+    """Join each state with its delta, whose key follows, if only after those that begin with its own.
+
+    Raises CodecError for a delta without a state.
+    """
+    waiting: dict[bytes, bytes] = {}
+    for key, value in items:
+        if key.endswith(DELTA):
+            own = key[: -len(DELTA)]
+            if own not in waiting:
+                message = f"a device_delta of {own!r}, whose device_state is not there"
+                raise CodecError(message)
+            yield own, waiting.pop(own), value
+            continue
+        # A key that this one does not begin with comes to its delta, if it has one, before this one does.
+        for over in [each for each in waiting if not key.startswith(each)]:
+            yield over, waiting.pop(over), None
+        waiting[key] = value
+    for key, value in waiting.items():
+        yield key, value, None

@@ -1,6 +1,7 @@
 """Ingest's working copy of its state: RocksDB, disposable, restored from the changelog.
 
-Keys: `s/<topic>/<partition>/<device>` for a device's state, `p/<topic>/<partition>` for how far into the
+Keys: `s/<topic>/<partition>/<device>` for a device's state (and with 0xff after it for what has changed since
+that was written: keys are the changelog's), `p/<topic>/<partition>` for how far into the
 changelog it reaches, `l/<topic>/<partition>` for the digest of the last record that was applied. State and
 position change in one WriteBatch, after the transaction committed: a crash between the two leaves an older
 position, and the restore reads the rest again.

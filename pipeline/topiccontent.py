@@ -77,7 +77,11 @@ _REJECTION = {
     "key.blake3": "of such a key",
     "device": "the device id as far as it was read; before a signature verified, a claim",
 }
-_CHANGELOG = Content("device id", "`device_state`, ingest's own", "device_state")
+_CHANGELOG = Content(
+    "device id; of a `device_delta` with byte 0xff after it",
+    "`device_state`, or `device_delta`: what has changed since; ingest's own",
+    "device_state",
+)
 CONTENT = {
     TELEMETRY_RAW: _signed("device id", "telemetry"),
     ACCESS_RAW: _signed("device id", "access"),

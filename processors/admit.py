@@ -57,8 +57,7 @@ def _take(item: VerifiedEvent, state: DeviceState, outcome: Outcome) -> None:
     if event.sequence != expected:
         outcome.findings.append(_gap(item, expected))
     if event.boot != state.boot:
-        state.boot = event.boot
-        state.remembered = type(state.remembered)()
+        state.restart(event.boot)
     state.sequence = event.sequence
     state.last_append_ms = max(state.last_append_ms, item.source.append_ms)
     state.remembered.add(event.sequence, item.source.offset, item.digest)

@@ -5,9 +5,8 @@ offset, every signature, time. Nothing that a signature does not cover is truste
 sequences are not looked at here: a forged high sequence must not block a valid one.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import NamedTuple
 
 from blake3 import blake3
 
@@ -19,21 +18,21 @@ from schemas.envelope import (
     MAX_ENVELOPE_BYTES,
     PayloadKind,
     Signature,
-    SignedEnvelope,
     decode_envelope,
     pae,
     pae_prefix,
 )
 from schemas.errors import CodecError, FormatError, UnknownSchemaError
-from schemas.events import Event, decode_event
+from schemas.events import Event, common_event, decode_event
 from schemas.native import BatchVerifier
 from schemas.partition import partition_of
 from schemas.reasons import Reason
+from schemas.shortcut import read_envelope
 
 REGISTRY_MISSES = frozenset({Reason.UNKNOWN_DEVICE, Reason.UNKNOWN_KEY})
 """Reasons that a newer registry may lift."""
 
-_MAX_SEEN = 65_536
+_MAX_SEEN = 131_072
 
 Verdict = VerifiedEvent | Rejection
 
@@ -47,31 +46,36 @@ class _RejectError(Exception):
 
 
 @dataclass(slots=True)
-class _Opened:
-    source: RawRecord
-    envelope: SignedEnvelope
-    event: Event
-    keys: list[bytes]
-
-
-class _Seen(NamedTuple):
-    """What was found of a record's key and key id before: devices recur."""
+class _Seen:
+    """What was found of a record's key before: devices recur."""
 
     subject: Subject
     key: Key
-    keys: list[bytes]
+    signers: tuple[str]
+    public_key: bytes
     partition: int
+    as_of: int
+    """The registry as it stood when all this held, as `Authenticate` counts its states."""
 
-    def holds(self, registry: Registry, device_id: str, partition: int) -> bool:
+    def holds(self, registry: Registry) -> bool:
         """Tell whether all checks up to the key would find the same now."""
         subject, key = self.subject, self.key
         return (
-            self.partition == partition
-            and registry.subject(device_id) is subject
+            registry.subject(subject.did) is subject
             and subject.decommissioned_at is None
             and key.revoked_at is None
             and subject.keys.get(key.key_id) is key
         )
+
+
+@dataclass(slots=True)
+class _Signed:
+    """Signatures of a batch, for one call of the verifier; `whose`: place of the record, and the key."""
+
+    keys: list[bytes] = field(default_factory=list)
+    messages: list[bytes] = field(default_factory=list)
+    signatures: list[bytes] = field(default_factory=list)
+    whose: list[tuple[int, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,25 +98,74 @@ class Authenticate:
         verify: BatchVerifier = verify_batch,
     ) -> None:
         self._kind, self._limits, self._verify = kind, limits, verify
-        self._name = kind.value  # an enumeration takes its time to say it
+        self._has_common = kind is PayloadKind.TELEMETRY
         # Hashing a key in Python costs as much as decoding its event, and devices recur.
         self._place = lru_cache(maxsize=65_536)(lambda key: partition_of(key, partitions))
         self._prefix = pae_prefix(kind, audience)
-        self._seen: dict[tuple[bytes | None, str], _Seen] = {}
+        self._seen: dict[bytes | None, _Seen] = {}
+        self._read: tuple[Registry | None, int] = (None, 0)
+        self._as_of = 0
 
     def process(self, batch: Batch, registry: Registry) -> list[Verdict]:
         """Judge each record with the registry as it stands; the list is parallel to the batch."""
         offset = registry.offset
-        opened: list[_Opened | Rejection] = []
+        if self._read != (registry, offset):
+            self._read, self._as_of = (registry, offset), self._as_of + 1
+        signed, verdicts, untimely = _Signed(), list[Verdict](), list[int]()
+        limits = self._limits
         for record in batch:
-            try:
-                opened.append(self._open(record, registry))
-            except _RejectError as cause:
-                opened.append(Rejection(record, cause.reason, cause.detail, offset, cause.device_id))
-        valid = self._verify_all([o for o in opened if isinstance(o, _Opened)])
-        return [o if isinstance(o, Rejection) else self._conclude(o, valid, offset) for o in opened]
+            verdict = self._common(record, registry, signed, len(verdicts)) if self._has_common else None
+            if verdict is None:
+                try:
+                    verdict = self._open(record, registry, signed, len(verdicts))
+                except _RejectError as cause:
+                    verdicts.append(Rejection(record, cause.reason, cause.detail, offset, cause.device_id))
+                    continue
+            ahead = verdict.event.time_us - 1000 * record.append_ms
+            if ahead > limits.max_ahead_us or -ahead > limits.max_behind_us:
+                untimely.append(len(verdicts))
+            verdicts.append(verdict)
+        for place in untimely:
+            verdicts[place] = _untimely(verdicts[place])
+        if signed.keys:
+            good = self._verify(signed.keys, signed.messages, signed.signatures)
+            if not all(good):
+                for (place, key_id), is_good in zip(signed.whose, good, strict=True):
+                    if not is_good:
+                        verdicts[place] = _forged(verdicts[place], key_id)
+        return verdicts
 
-    def _open(self, record: RawRecord, registry: Registry) -> _Opened:
+    def _common(
+        self, record: RawRecord, registry: Registry, signed: _Signed, place: int
+    ) -> VerifiedEvent | None:
+        """Open telemetry of the common shape of a device that was seen before; None for all else."""
+        seen, value = self._seen.get(record.key), record.value
+        if seen is None or value is None or len(value) > MAX_ENVELOPE_BYTES:
+            return None
+        envelope = read_envelope(value)
+        if envelope is None:
+            return None
+        payload, key_id, signature = envelope
+        event = common_event(payload)
+        if (
+            event is None
+            or key_id != seen.key.key_id
+            or event.device_id != seen.subject.did
+            or record.partition != seen.partition
+        ):
+            return None
+        if seen.as_of != self._as_of:
+            if not seen.holds(registry):
+                return None
+            seen.as_of = self._as_of
+        signed.keys.append(seen.public_key)
+        signed.messages.append(b"%s%d %s" % (self._prefix, len(payload), payload))  # `pae`
+        signed.signatures.append(signature)
+        signed.whose.append((place, key_id))
+        return VerifiedEvent(event, blake3(payload).digest(), record, registry.offset, seen.signers)
+
+    def _open(self, record: RawRecord, registry: Registry, signed: _Signed, place: int) -> VerifiedEvent:
+        """Check a record up to its signatures, which are added to those that are to be verified."""
         value = record.value
         if not value:
             raise _RejectError(Reason.EMPTY, "the record has no value")
@@ -126,15 +179,11 @@ class Authenticate:
             raise _RejectError(Reason.UNKNOWN_SCHEMA, str(error)) from error
         except FormatError as error:
             raise _RejectError(Reason.MALFORMED, str(error)) from error
-        if name != self._name:
-            detail = f"a payload of kind {name} on the topic of {self._name}"
+        if name != self._kind.value:
+            detail = f"a payload of kind {name} on the topic of {self._kind.value}"
             raise _RejectError(Reason.WRONG_KIND, detail)
-        event = self._decode(envelope.payload)
+        payload, event = envelope.payload, self._decode(envelope.payload)
         device = event.device_id
-        own = envelope.signatures[0].key_id
-        seen = self._seen.get((record.key, own)) if len(envelope.signatures) == 1 else None
-        if seen is not None and seen.holds(registry, device, record.partition):
-            return _Opened(record, envelope, event, seen.keys)
         if record.key != device.encode():
             raise _RejectError(Reason.WRONG_PARTITION, "the key is not the device id", device)
         expected = self._place(record.key)
@@ -145,12 +194,20 @@ class Authenticate:
             _resolve(registry, device, signature, first=index == 0)
             for index, signature in enumerate(envelope.signatures)
         ]
+        message = pae(self._prefix, payload)
+        for key, signature in zip(keys, envelope.signatures, strict=True):
+            signed.keys.append(key.public_key)
+            signed.messages.append(message)
+            signed.signatures.append(signature.signature)
+            signed.whose.append((place, signature.key_id))
+        signers = tuple(signature.key_id for signature in envelope.signatures)
         subject = registry.subject(device)
         if subject is not None and len(keys) == 1:
             if len(self._seen) >= _MAX_SEEN:
                 self._seen.clear()
-            self._seen[record.key, own] = _Seen(subject, keys[0], [keys[0].public_key], expected)
-        return _Opened(record, envelope, event, [key.public_key for key in keys])
+            key = keys[0]
+            self._seen[record.key] = _Seen(subject, key, (key.key_id,), key.public_key, expected, self._as_of)
+        return VerifiedEvent(event, blake3(payload).digest(), record, registry.offset, signers)
 
     def _decode(self, payload: bytes) -> Event:
         try:
@@ -160,32 +217,25 @@ class Authenticate:
         except FormatError as error:
             raise _RejectError(Reason.INVALID_VALUE, str(error)) from error
 
-    def _verify_all(self, opened: list[_Opened]) -> dict[int, str]:
-        """Verify every signature in one call; return the offsets that failed, with the key at fault."""
-        keys, messages, signatures, whose = [], [], [], []
-        for item in opened:
-            message = pae(self._prefix, item.envelope.payload)
-            for key, signature in zip(item.keys, item.envelope.signatures, strict=True):
-                keys.append(key)
-                messages.append(message)
-                signatures.append(signature.signature)
-                whose.append((item.source.offset, signature.key_id))
-        verdicts = self._verify(keys, messages, signatures)
-        return {offset: key_id for (offset, key_id), good in zip(whose, verdicts, strict=True) if not good}
 
-    def _conclude(self, item: _Opened, failed: dict[int, str], offset: int) -> Verdict:
-        source, event = item.source, item.event
-        key_id = failed.get(source.offset)
-        if key_id is not None:
-            detail = f"the signature by key {key_id!r} does not verify"
-            return Rejection(source, Reason.BAD_SIGNATURE, detail, offset, event.device_id)
-        ahead = event.time_us - source.append_us
-        if ahead > self._limits.max_ahead_us or -ahead > self._limits.max_behind_us:
-            side = "ahead of" if ahead > 0 else "behind"
-            detail = f"the device's time is {abs(ahead) // 1_000_000} s {side} the broker's"
-            return Rejection(source, Reason.IMPLAUSIBLE_TIME, detail, offset, event.device_id)
-        digest = blake3(item.envelope.payload).digest()
-        return VerifiedEvent(event, digest, source, offset, item.envelope.signatures)
+def _forged(verdict: Verdict, key_id: str) -> Verdict:
+    """Say that a signature of a record does not verify, whatever else is wrong with it."""
+    if isinstance(verdict, Rejection) and verdict.reason is Reason.BAD_SIGNATURE:
+        return verdict
+    offset = verdict.registry_offset
+    device = verdict.device_id if isinstance(verdict, Rejection) else verdict.event.device_id
+    detail = f"the signature by key {key_id!r} does not verify"
+    return Rejection(verdict.source, Reason.BAD_SIGNATURE, detail, offset, device)
+
+
+def _untimely(verdict: Verdict) -> Verdict:
+    if isinstance(verdict, Rejection):
+        return verdict
+    source, event = verdict.source, verdict.event
+    ahead = event.time_us - source.append_us
+    side = "ahead of" if ahead > 0 else "behind"
+    detail = f"the device's time is {abs(ahead) // 1_000_000} s {side} the broker's"
+    return Rejection(source, Reason.IMPLAUSIBLE_TIME, detail, verdict.registry_offset, event.device_id)
 
 
 def _resolve(registry: Registry, device_id: str, signature: Signature, *, first: bool) -> Key:

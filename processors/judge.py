@@ -12,6 +12,7 @@ from processors.authenticate import REGISTRY_MISSES, Authenticate, Verdict
 from processors.detect import SilenceRule
 from processors.model import Batch, Outcome, Rejection, VerifiedEvent
 from processors.registry import Registry
+from processors.splice import Splice, all_anew
 from processors.state import DeviceState
 from schemas.noise import NoiseBlock
 from schemas.records import EvidenceRef, Finding
@@ -29,6 +30,12 @@ class Detectors(Protocol):
     def dump_all(self, states: Sequence[Any]) -> list[bytes]:
         """Write states; `load` gives back exactly each."""
 
+    def dump_changes(self, states: Sequence[Any], is_whole: Sequence[bool]) -> list[bytes | Splice]:
+        """Write states: whole, or how each differs from what was last written whole or loaded.
+
+        Whole at least where `is_whole` says so.
+        """
+
     def process(self, events: Sequence[VerifiedEvent], state_of: Callable[[str], Any]) -> list[Finding]:
         """Look at accepted events in order and update states."""
 
@@ -45,6 +52,10 @@ class NoDetectors:
     def dump_all(self, states: Sequence[None]) -> list[bytes]:
         """Write no states."""
         return [b""] * len(states)
+
+    def dump_changes(self, states: Sequence[None], is_whole: Sequence[bool]) -> list[bytes | Splice]:
+        """Write no states."""
+        return all_anew(self.dump_all(states), is_whole)
 
     def process(self, events: Sequence[VerifiedEvent], state_of: Callable[[str], Any]) -> list[Finding]:  # noqa: ARG002
         """Find nothing."""

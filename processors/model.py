@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from schemas.decisions import Decision
-from schemas.envelope import Signature
 from schemas.events import Event
 from schemas.noise import NoiseBlock
 from schemas.reasons import Reason
@@ -48,8 +47,8 @@ class VerifiedEvent:
     digest: bytes
     source: RawRecord
     registry_offset: int
-    signatures: tuple[Signature, ...] = ()
-    """All of them, the device's first."""
+    signers: tuple[str, ...] = ()
+    """Ids of the keys of all its signatures, the device's first."""
 
 
 @dataclass(frozen=True, slots=True)

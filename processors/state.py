@@ -1,14 +1,29 @@
-"""What ingest remembers of one device in one raw topic-partition."""
+"""What ingest remembers of one device in one raw topic-partition, and how that is written.
+
+A state is some four thousand bytes, of which an event changes few. So it is written whole now and then, as a
+`device_state`, and in between what has changed since, as a `device_delta` under a key of its own. A delta
+names the state that it changes by its digest: beside another one it says nothing.
+"""
 
 import struct
 from dataclasses import dataclass, field
 from typing import Any
 
-from schemas.codec import CODEC
+from blake3 import blake3
+
+from processors.splice import Splice
+from schemas.codec import CODEC, HEADER_SIZE
 from schemas.errors import CodecError
 
 REMEMBERED = 64
-_HEADER = CODEC.header("device_state")
+MOST_SINCE = 16
+"""Sequences that a delta tells of; with more the state is written whole."""
+DELTA = b"\xff"
+"""What follows a device id in the key of its delta: no byte of any text in UTF-8."""
+BASE_BYTES = 8
+_FRONT = struct.Struct(f">{HEADER_SIZE}s{BASE_BYTES}s5Q")
+"""Of a delta, whose numbers do not vary in length: it is written for every event."""
+_HEADER, _DELTA_HEADER = CODEC.header("device_state"), CODEC.header("device_delta")
 _ENTRY = struct.Struct(">QQ16s")  # sequence, raw offset, first 16 bytes of the payload digest
 
 
@@ -19,14 +34,18 @@ class RememberedSequences:
     them takes 2^64 work and gains only the milder name for a record that is rejected in any case.
     """
 
-    __slots__ = ("_packed",)
+    __slots__ = ("_packed", "since")
 
-    def __init__(self, packed: bytes = b"") -> None:
-        self._packed = bytearray(packed)
+    def __init__(self, packed: bytes = b"", since: bytes = b"") -> None:
+        """`since` are those accepted after the state was last written whole."""
+        self._packed = bytearray(packed + since)[-REMEMBERED * _ENTRY.size :]
+        self.since = len(since) // _ENTRY.size
+        """How many were added since the state was last written whole."""
 
     def add(self, sequence: int, offset: int, digest: bytes) -> None:
         """Remember an accepted event; the oldest beyond 64 is forgotten."""
         self._packed += _ENTRY.pack(sequence, offset, digest[:16])
+        self.since += 1
         if len(self._packed) > REMEMBERED * _ENTRY.size:
             del self._packed[: _ENTRY.size]
 
@@ -51,6 +70,10 @@ class RememberedSequences:
         """Return the bytes for the changelog."""
         return bytes(self._packed)
 
+    def pack_since(self) -> bytes:
+        """Return those that were added since the state was last written whole."""
+        return bytes(self._packed[len(self._packed) - self.since * _ENTRY.size :])
+
 
 @dataclass(slots=True)
 class DeviceState:
@@ -63,6 +86,36 @@ class DeviceState:
     silent_since_ms: int = 0
     """LogAppendTime of the last event before a reported silence; 0 when none is reported."""
     remembered: RememberedSequences = field(default_factory=RememberedSequences)
+    base: bytes = b""
+    """Digest of the state as it was last written whole; empty where the next must be."""
+
+    @property
+    def is_due_whole(self) -> bool:
+        """Tell whether a delta cannot tell of what has changed."""
+        return not self.base or self.remembered.since > MOST_SINCE
+
+    def restart(self, boot: int) -> None:
+        """Begin another boot: nothing of the former one is remembered."""
+        self.boot, self.remembered, self.base = boot, RememberedSequences(), b""
+
+    def write(self, detectors: bytes | Splice) -> tuple[bytes, bytes]:
+        """Return what follows the device id in the changelog's key, and the value.
+
+        `detectors` is the detectors' state, or how it differs from that in the state as last written whole.
+        """
+        if isinstance(detectors, Splice):
+            return DELTA, self._delta(detectors)
+        value = self.encode(detectors)
+        self.base, self.remembered.since = digest_of(value), 0
+        return b"", value
+
+    def _delta(self, detectors: Splice) -> bytes:
+        since, (head, begin, end, tail) = self.remembered.pack_since(), detectors
+        front = _FRONT.pack(
+            _DELTA_HEADER, self.base, self.sequence, self.last_append_ms, self.silent_since_ms, begin, end
+        )
+        sizes = map(_size, (since, head, tail))
+        return b"".join((front, next(sizes), since, next(sizes), head, next(sizes), tail))
 
     def encode(self, detectors: bytes) -> bytes:
         """Write the changelog value; `detectors` is the detectors' state as they dump it."""
@@ -79,32 +132,31 @@ class DeviceState:
         )
 
 
-def last_append_if_due(value: bytes) -> int:
+def digest_of(value: bytes) -> bytes:
+    """Name a state as written whole."""
+    return blake3(value).digest(BASE_BYTES)
+
+
+def last_append_if_due(value: bytes, delta: bytes | None = None) -> int:
     """Return LogAppendTime, in ms, of the last event of a device that is due to speak again; 0 for others.
 
     Of a million devices each is asked this at every recovery: only the numbers at the front are read.
     """
-    if not value.startswith(_HEADER):
+    if delta is not None and _changes(delta, value):
+        _, _, _, last_append, silent_since, _, _ = _FRONT.unpack_from(delta)
+    elif value.startswith(_HEADER):
+        _boot, _sequence, last_append, silent_since = _numbers(value, len(_HEADER), 4)
+    else:
         state, _detectors = decode_state(value)
-        return 0 if state.silent_since_ms else state.last_append_ms
-    at, numbers = len(_HEADER), list[int]()
-    try:
-        while len(numbers) < 4:
-            number, shift = 0, 0
-            while (byte := value[at]) >= 0x80:
-                number |= (byte & 0x7F) << shift
-                at, shift = at + 1, shift + 7
-            numbers.append(number | byte << shift)
-            at += 1
-    except IndexError:
-        message = f"a device's state of {len(value)} bytes is cut short"
-        raise CodecError(message) from None
-    _boot, _sequence, last_append, silent_since = numbers
-    return 0 if silent_since else last_append >> 1  # zigzag, of numbers that are never negative
+        last_append, silent_since = state.last_append_ms, state.silent_since_ms
+    return 0 if silent_since else last_append
 
 
-def decode_state(value: bytes) -> tuple[DeviceState, bytes]:
-    """Read a changelog value: the state without its detectors, and their bytes."""
+def decode_state(value: bytes, delta: bytes | None = None) -> tuple[DeviceState, bytes]:
+    """Read a state as written whole, and what has changed since: it without its detectors, and their bytes.
+
+    Raises CodecError.
+    """
     record = CODEC.decode("device_state", value)
     state = DeviceState(
         None,
@@ -113,5 +165,57 @@ def decode_state(value: bytes) -> tuple[DeviceState, bytes]:
         record["last_append_ms"],
         record["silent_since_ms"],
         RememberedSequences(record["remembered"]),
+        digest_of(value),
     )
-    return state, record["detectors"]
+    if delta is None or not _changes(delta, value):
+        return state, record["detectors"]
+    change = CODEC.decode("device_delta", delta)
+    since = change["remembered"]
+    if len(since) % _ENTRY.size:
+        message = f"a device's delta with {len(since)} bytes of sequences of {_ENTRY.size} each"
+        raise CodecError(message)
+    _, _, state.sequence, state.last_append_ms, state.silent_since_ms, begin, end = _FRONT.unpack_from(delta)
+    state.remembered = RememberedSequences(record["remembered"], since)
+    return state, Splice(change["head"], begin, end, change["tail"]).applied(record["detectors"])
+
+
+def _changes(delta: bytes, value: bytes) -> bool:
+    """Tell whether a delta is of this state, and not of one before. Raises CodecError."""
+    if not delta.startswith(_DELTA_HEADER) or len(delta) < _FRONT.size:
+        CODEC.decode("device_delta", delta)  # says what it is instead
+    return delta[HEADER_SIZE : HEADER_SIZE + BASE_BYTES] == digest_of(value)
+
+
+def _size(data: bytes) -> bytes:
+    """Write how many bytes follow, as Avro does."""
+    return _SIZES[len(data)] if len(data) < len(_SIZES) else _written(len(data))
+
+
+def _written(size: int) -> bytes:
+    number, written = size << 1, bytearray()
+    while number >= 0x80:
+        written.append(number & 0x7F | 0x80)
+        number >>= 7
+    written.append(number)
+    return bytes(written)
+
+
+_SIZES = tuple(map(_written, range(4096)))
+"""Those that occur: to work one out takes longer than to copy what it is about."""
+
+
+def _numbers(data: bytes, at: int, count: int) -> list[int]:
+    """Read so many numbers, none of which is negative. Raises CodecError."""
+    numbers = list[int]()
+    try:
+        while len(numbers) < count:
+            number, shift = 0, 0
+            while (byte := data[at]) >= 0x80:
+                number |= (byte & 0x7F) << shift
+                at, shift = at + 1, shift + 7
+            numbers.append((number | byte << shift) >> 1)
+            at += 1
+    except IndexError:
+        message = f"a device's state of {len(data)} bytes is cut short"
+        raise CodecError(message) from None
+    return numbers

@@ -66,21 +66,28 @@ def decode_event(kind: PayloadKind, payload: bytes) -> Event:
     return event
 
 
-def _telemetry(payload: bytes) -> Event:
+def common_event(payload: bytes) -> Event | None:
+    """Return a telemetry event of the common shape; None for what `decode_event` has to look at."""
     found = read_telemetry(payload)
     if found is None:
-        body = CODEC.decode("telemetry", payload)
-        body["codes"], body["values"] = tuple(body["codes"]), array("d", body["values"])
-    else:
-        device_id, boot, sequence, time_us, codes, values = found
-        body = {
-            "device_id": device_id, "boot": boot, "sequence": sequence, "time": time_us,
-            "codes": codes, "values": values,
-        }  # fmt: skip
+        return None
+    device_id, boot, sequence, time_us, codes, values = found
+    body = {
+        "device_id": device_id, "boot": boot, "sequence": sequence, "time": time_us,
+        "codes": codes, "values": values,
+    }  # fmt: skip
+    return Event(_TELEMETRY, device_id, boot, sequence, time_us, body)
+
+
+def _telemetry(payload: bytes) -> Event:
+    common = common_event(payload)
+    if common is not None:
+        return common
+    body = CODEC.decode("telemetry", payload)
+    body["codes"], body["values"] = tuple(body["codes"]), array("d", body["values"])
     event = Event(_TELEMETRY, body["device_id"], body["boot"], body["sequence"], body["time"], body)
     _check_header(event)
-    if found is None or not math.isfinite(sum(found[5])):
-        _check_readings(body["codes"], body["values"])
+    _check_readings(body["codes"], body["values"])
     return event
 
 

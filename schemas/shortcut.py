@@ -7,6 +7,7 @@ other spellings of a number, anything cut short or too long are all left to it.
 
 import sys
 from array import array
+from math import isfinite
 
 from schemas.codec import CODEC, HEADER_SIZE
 
@@ -21,6 +22,8 @@ _MAX_NUMBER_BYTES = 9
 _MORES, _MORES_OF_EIGHT = 0x8080_8080_8080_8080, 0x0080_8080_8080_8080
 """The bits of eight bytes that say that another follows, and how they are in a number of eight bytes."""
 _MAX_REMEMBERED = 4096
+_MAX_WRITTEN = 2 << 62
+"""A boot or sequence of 2^62, the largest, as it is written."""
 
 Reading = tuple[str, int, int, int, tuple[int, ...], "array[float]"]
 """device_id, boot, sequence, time, codes, values"""
@@ -31,6 +34,8 @@ class _UncommonError(Exception):
 
 
 _names: dict[bytes, str] = {}
+_devices: dict[bytes, str] = {}
+"""Those of `_names` that are DIDs."""
 _codes: dict[bytes, tuple[int, ...]] = {}
 """Codes and number of values by their bytes: devices of one model send the same again and again."""
 
@@ -59,61 +64,81 @@ def read_envelope(value: bytes) -> tuple[bytes, str, bytes] | None:
     return None if key_id is None else (value[at:end], key_id, value[-_SIGNATURE_BYTES - 1 : -1])
 
 
-def read_telemetry(payload: bytes) -> Reading | None:  # noqa: PLR0911 - out at the first thing uncommon
-    """Return what a telemetry event says; None: ask the codec."""
+def read_telemetry(payload: bytes) -> Reading | None:  # noqa: C901, PLR0911, PLR0912 - no call that can be spared
+    """Return what a telemetry event says that breaks no rule of `events.py`; None: ask the codec."""
     if not payload.startswith(_TELEMETRY) or payload[-1] or len(payload) == HEADER_SIZE:
         return None
-    size, at = payload[HEADER_SIZE], HEADER_SIZE + 1
+    size = payload[HEADER_SIZE]
     if size & 1 or size >= _MORE:
         return None
-    at += size >> 1
+    at = HEADER_SIZE + 1 + (size >> 1)
     name = payload[HEADER_SIZE + 1 : at]
-    device_id = _names.get(name) or _name(name)
+    device_id = _devices.get(name) or _device(name)
     if device_id is None:
         return None
     try:
-        boot, at = _number(payload, at)
-        sequence, at = _number(payload, at)
+        boot = payload[at]
+        if boot < _MORE:
+            at += 1
+        else:
+            boot, at = _number(payload, at)
+        sequence = payload[at]
+        if sequence < _MORE:
+            at += 1
+        elif 0 < payload[at + 1] < _MORE:
+            sequence = sequence & 0x7F | payload[at + 1] << 7
+            at += 2
+        else:
+            sequence, at = _number(payload, at)
         # A time in microseconds since 1970 takes eight bytes from 1987 to 3111.
-        packed = int.from_bytes(payload[at : at + 8], "little")
-        if packed & _MORES == _MORES_OF_EIGHT and payload[at + 7]:
-            packed = packed & 0x007F_007F_007F_007F | (packed & 0x7F00_7F00_7F00_7F00) >> 1
-            packed = packed & 0x0000_3FFF_0000_3FFF | (packed & 0x3FFF_0000_3FFF_0000) >> 2
-            packed = packed & 0x0FFF_FFFF | packed >> 4 & 0x00FF_FFFF_F000_0000
-            time_us, at = packed >> 1 ^ -(packed & 1), at + 8
+        time_us = int.from_bytes(payload[at : at + 8], "little")
+        if time_us & _MORES == _MORES_OF_EIGHT and payload[at + 7]:
+            time_us = time_us & 0x007F_007F_007F_007F | (time_us & 0x7F00_7F00_7F00_7F00) >> 1
+            time_us = time_us & 0x0000_3FFF_0000_3FFF | (time_us & 0x3FFF_0000_3FFF_0000) >> 2
+            time_us = time_us & 0x0FFF_FFFF | time_us >> 4 & 0x00FF_FFFF_F000_0000
+            at += 8
         else:
             time_us, at = _number(payload, at)
-        count = payload[at] >> 1
+        end = len(payload) - 8 * (payload[at] >> 1) - 1
     except (IndexError, _UncommonError):
         return None
-    end = len(payload) - 8 * count - 1
-    if end < at:
+    # As they are written: even where they are not negative.
+    if (boot | sequence) & 1 or not (0 < boot <= _MAX_WRITTEN and 0 < sequence <= _MAX_WRITTEN) or end < at:
         return None
-    shape = payload[at:end]
-    codes = _codes.get(shape) or _codes_of(shape)
+    codes = _codes.get(payload[at:end]) or _codes_of(payload[at:end])
     if codes is None:
         return None
     values = array("d", payload[end:-1])
     if sys.byteorder == "big":
         values.byteswap()
-    return device_id, boot, sequence, time_us, codes, values
+    if not isfinite(sum(values)):
+        return None
+    return device_id, boot >> 1, sequence >> 1, time_us >> 1 ^ -(time_us & 1), codes, values
 
 
 def _number(data: bytes, at: int) -> tuple[int, int]:
-    """Read a zigzag varint; return it and where the next begins. Raises IndexError, _UncommonError."""
-    byte = data[at]
-    at += 1
-    if byte < _MORE:
-        return byte >> 1 ^ -(byte & 1), at
-    number, shift = byte & 0x7F, 7
-    while byte >= _MORE:
-        byte = data[at]
+    """Read a number of Avro's as it is written; return it and where the next begins.
+
+    Raises IndexError, _UncommonError.
+    """
+    number = shift = 0
+    while (byte := data[at]) >= _MORE:
         at += 1
         number |= (byte & 0x7F) << shift
         shift += 7
-    if not byte or shift > 7 * _MAX_NUMBER_BYTES:
+    if (shift and not byte) or shift > 7 * (_MAX_NUMBER_BYTES - 1):
         raise _UncommonError  # spelled with more bytes than it takes, or maybe out of range
-    return number >> 1 ^ -(number & 1), at
+    return number | byte << shift, at + 1
+
+
+def _device(raw: bytes) -> str | None:
+    name = _name(raw)
+    if name is None or not name.startswith("did:"):
+        return None
+    if len(_devices) >= _MAX_REMEMBERED * 16:
+        _devices.clear()
+    _devices[raw] = name
+    return name
 
 
 def _name(raw: bytes) -> str | None:

@@ -89,14 +89,14 @@ class _Desk:
         memory = self._memory(device_id)
         request = Request(
             device_id,
-            item.signatures[0].key_id,
+            item.signers[0],
             body["subject"],
             body["action"],
             body["resource"],
             body["purpose"],
             body["session"],
             item.source.reference(item.digest),
-            tuple(signature.key_id for signature in item.signatures[1:]),
+            item.signers[1:],
             is_live=any(
                 each.session == body["session"] and each.subject == body["subject"] for each in memory.permits
             ),

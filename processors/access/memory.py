@@ -11,6 +11,7 @@ from typing import Any
 from processors.detect import AccessDetectors, AccessState
 from processors.detect.errors import StateError
 from processors.model import VerifiedEvent
+from processors.splice import Splice, all_anew
 from schemas.codec import CODEC
 from schemas.errors import CodecError
 from schemas.records import Finding
@@ -77,6 +78,12 @@ class AccessMemories:
     def dump_all(self, memories: Sequence[AccessMemory]) -> list[bytes]:
         """Write what is remembered of each, as `dump` does."""
         return [self.dump(memory) for memory in memories]
+
+    def dump_changes(
+        self, memories: Sequence[AccessMemory], is_whole: Sequence[bool]
+    ) -> list[bytes | Splice]:
+        """Write memories; they are small."""
+        return all_anew(self.dump_all(memories), is_whole)
 
     def dump(self, memory: AccessMemory) -> bytes:
         """Write a memory so that `load` gives exactly it."""

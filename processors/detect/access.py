@@ -19,6 +19,7 @@ from blake3 import blake3
 from processors.detect.config import DetectConfig
 from processors.detect.errors import StateError
 from processors.model import VerifiedEvent
+from processors.splice import Splice, all_anew
 from schemas.records import EvidenceRef, Finding, FindingStatus, Severity
 
 RULE = "repeated_failed_access"
@@ -111,6 +112,10 @@ class AccessDetectors:
     def dump_all(self, states: Sequence[AccessState]) -> list[bytes]:
         """Write states, each as `dump` does."""
         return [self.dump(state) for state in states]
+
+    def dump_changes(self, states: Sequence[AccessState], is_whole: Sequence[bool]) -> list[bytes | Splice]:
+        """Write states; they are small."""
+        return all_anew(self.dump_all(states), is_whole)
 
     def dump(self, state: AccessState) -> bytes:
         """Write a state so that `load` gives exactly it."""

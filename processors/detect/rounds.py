@@ -107,6 +107,7 @@ def _switch_off(rows: Rows, after: Array, events: Events, goes_off: Array) -> No
     rows.cold["track"][row, signal] = interrupted_columns(rows.cold["track"][row, signal])
     rows.cold["carried"][row, signal] = 0
     rows.samples[row, :, signal] = 0.0
+    rows.settled[row] = False
     after["count"][device, signal] = 0
     after["most"] = after["count"].max(axis=1)
 
@@ -157,6 +158,7 @@ def _keep(rows: Rows, after: Array, events: Events, windows: Array) -> None:
     if not len(which):
         return
     after["since"][which] = 0
+    rows.settled[events.row[which]] = False
     is_full = after["kept"][which] == KEPT
     room = which[~is_full]
     rows.kept[events.row[room], after["kept"][room]] = windows[room]

@@ -57,6 +57,7 @@ def end_row_blocks(rows: Rows, which: Array, *, with_noise: bool) -> Ended:
     scatter(rows.hot, which, hot)
     scatter(rows.cold, which, cold)
     rows.samples[which] = samples
+    rows.settled[which] = False
     return Ended(is_taken, prints)
 
 

@@ -21,6 +21,7 @@ from processors.detect.relations import RELATED, RelationLimits
 from processors.detect.replayed import KEPT, ROWS
 from processors.detect.statebytes import HEAD, WORD, Head, of_signals, read_state, write_state
 from processors.detect.telemetry_state import MAX_RUN, MAX_SIGNS, NO_SIGNS, TelemetryState
+from processors.splice import Splice
 from schemas.events import MAX_READINGS
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -168,6 +169,8 @@ class Rows:
         self.cold: Array = np.zeros(0, cold_dtype(signals, relations))
         self.kept: Array = np.zeros((0, KEPT), "<u4")
         self.samples: Array = np.zeros((0, ROOM, signals), "<f8")
+        self.settled: Array = np.zeros(0, np.bool_)
+        """Whether `cold` and `kept` are what they were when the state was last written whole or loaded."""
         self._free: list[int] = []
 
     @property
@@ -191,6 +194,7 @@ class Rows:
         size = self.samples.itemsize * self.samples[0].size
         samples = [each[end:].ljust(size, b"\0") for each, end in zip(written, ends, strict=True)]
         self.samples[which] = np.frombuffer(b"".join(samples), "<f8").reshape(-1, *self.samples.shape[1:])
+        self.settled[which] = [state.packed is not None for state in states]
         for state, row in zip(states, which.tolist(), strict=True):
             state.enter(self, row)
 
@@ -207,7 +211,7 @@ class Rows:
         """Give a row to the next device that needs one."""
         self._free.append(row)
 
-    def dump(self, rows: Sequence[int]) -> list[bytes]:
+    def dump(self, rows: Sequence[int] | Array) -> list[bytes]:
         """Write the states of these rows, as `write_state` would."""
         which = np.array(rows, np.intp)
         hot, cold, kept, samples = (
@@ -234,10 +238,32 @@ class Rows:
             )
         return written
 
+    def dump_changes(self, rows: Sequence[int], is_whole: Sequence[bool]) -> list[bytes | Splice]:
+        """Write the states of these rows, whole or how each differs from what was written whole."""
+        which = np.array(rows, np.intp)
+        is_splice = self.settled[which] & ~np.array(is_whole, np.bool_)
+        self.settled[which] = True
+        spliced = which[is_splice]
+        hot, most = gather(self.hot, spliced), int(self.hot["most"][spliced].max(initial=0))
+        samples = self.samples[spliced, :most].tobytes()
+        data, h = hot.tobytes(), hot.dtype.itemsize
+        width, end = WORD * len(self.place.signals), h + self.cold.dtype.itemsize
+        splices = [
+            Splice(
+                data[n * h : n * h + h],
+                h,
+                end + 4 * prints,
+                samples[n * most * width : (n * most + count) * width],
+            )
+            for n, (prints, count) in enumerate(zip(hot["kept"].tolist(), hot["most"].tolist(), strict=True))
+        ]
+        whole, spliced_next = iter(self.dump(which[~is_splice])), iter(splices)
+        return [next(spliced_next) if each else next(whole) for each in is_splice.tolist()]
+
     def _grow(self) -> None:
         before = len(self.hot)
         after = max(64, before * _GROWTH[0] // _GROWTH[1])
-        for name in ("hot", "cold", "kept", "samples"):
+        for name in ("hot", "cold", "kept", "samples", "settled"):
             table = getattr(self, name)
             larger = np.zeros((after, *table.shape[1:]), table.dtype)
             larger[:before] = table

@@ -28,6 +28,7 @@ from processors.detect.telemetry_state import (
     SignalState,
     TelemetryState,
 )
+from processors.splice import Splice
 
 VERSION = 3
 WORD = 8
@@ -96,10 +97,16 @@ class Head(NamedTuple):
         return HEAD.size + sum(part.size for part in of_signals(self.signals))
 
     @property
+    def kept_parts(self) -> tuple[int, int]:
+        """Where that begins and ends which the end of a block changes, and hardly anything else."""
+        by_report, _ = of_signals(self.signals)
+        end = self.related_at + of_relations(self.relations).size + self.kept * CRC
+        return HEAD.size + by_report.size, end
+
+    @property
     def size(self) -> int:
         """The bytes of the whole state."""
-        parts = self.related_at + of_relations(self.relations).size + self.kept * CRC
-        return parts + self.most * self.signals * WORD + self.episodes * _EPISODE.size
+        return self.kept_parts[1] + self.most * self.signals * WORD + self.episodes * _EPISODE.size
 
 
 def write_state(state: TelemetryState) -> bytes:
@@ -165,6 +172,13 @@ def load_state(data: bytes) -> TelemetryState:
         )
         raise StateError(message)
     return TelemetryState(data)
+
+
+def splice_of(data: bytes) -> Splice:
+    """Tell of a state that `load_state` left packed: what only the end of a block changes is kept."""
+    head = Head(*HEAD.unpack_from(data)[:9])
+    begin, end = head.kept_parts
+    return Splice(data[:begin], begin, end, data[end:])
 
 
 def unpack(state: TelemetryState) -> None:

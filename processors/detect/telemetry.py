@@ -21,7 +21,7 @@ from processors.detect.overrides import ConfigOf
 from processors.detect.replayed import span_rows
 from processors.detect.rules import CLOCK, DEVICE, REPLAY
 from processors.detect.samples import bind, look
-from processors.detect.statebytes import load_state, unpack, write_state
+from processors.detect.statebytes import load_state, splice_of, unpack, write_state
 from processors.detect.telemetry_state import (
     LEAST_DEVICES,
     MAX_BUFFERED,
@@ -32,6 +32,7 @@ from processors.detect.telemetry_state import (
     TelemetryState,
 )
 from processors.model import VerifiedEvent
+from processors.splice import Splice
 from schemas.events import MAX_READINGS
 from schemas.noise import NoiseBlock
 from schemas.records import Finding
@@ -76,15 +77,24 @@ class TelemetryDetectors:
     def dump_all(self, states: Sequence[TelemetryState]) -> list[bytes]:
         """Write states: those that live in rows together, for a fifth of what each alone takes."""
         written: dict[TelemetryState, bytes] = {}
-        by_table: dict[Rows, list[TelemetryState]] = {}
-        for state in states:
-            if state.rows is not None:
-                by_table.setdefault(state.rows, []).append(state)
-        for rows, those in by_table.items():
+        for rows, those in _by_table(states).items():
             written.update(zip(those, rows.dump([state.row for state in those]), strict=True))
+        return [written[state] if state in written else _write_alone(state) for state in states]
+
+    def dump_changes(
+        self, states: Sequence[TelemetryState], is_whole: Sequence[bool]
+    ) -> list[bytes | Splice]:
+        """Write states: whole where a block has ended, and else what the events since have changed."""
+        written: dict[TelemetryState, bytes | Splice] = {}
+        whole = {state for state, each in zip(states, is_whole, strict=True) if each}
+        for rows, those in _by_table(states).items():
+            found = rows.dump_changes([state.row for state in those], [state in whole for state in those])
+            written.update(zip(those, found, strict=True))
         for state in states:
             if state.rows is None:
-                written[state] = write_state(state) if state.packed is None else state.packed
+                is_splice = state.packed is not None and state not in whole
+                data = _write_alone(state)
+                written[state] = splice_of(data) if is_splice else data
         return [written[state] for state in states]
 
     def process(
@@ -141,6 +151,18 @@ class TelemetryDetectors:
         if noise is not None:
             noise[known:] = sorted(noise[known:], key=attrgetter("offset"))
         return [each for _, each in findings]
+
+
+def _by_table(states: Iterable[TelemetryState]) -> "dict[Rows, list[TelemetryState]]":
+    by_table: dict[Rows, list[TelemetryState]] = {}
+    for state in states:
+        if state.rows is not None:
+            by_table.setdefault(state.rows, []).append(state)
+    return by_table
+
+
+def _write_alone(state: TelemetryState) -> bytes:
+    return write_state(state) if state.packed is None else state.packed
 
 
 def _take(

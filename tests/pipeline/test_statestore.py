@@ -12,7 +12,8 @@ from pipeline.statestore import ChangelogPosition, Partition, StateStore
 from processors.detect import DetectConfig, TelemetryDetectors
 from processors.detect.telemetry_state import SignalState
 from processors.judge import NoDetectors
-from processors.state import DeviceState
+from processors.state import DELTA, DeviceState
+from schemas.errors import CodecError
 
 # Names that could be taken for each other where keys are prefixes.
 PLACES: tuple[Partition, ...] = (
@@ -183,3 +184,26 @@ def test_detectors_states_travel_with_the_device(store: StateStore) -> None:
     again = PartitionStates(A, store, detectors)
     assert detectors.dump(again.detectors_of("did:web:a")) == expected
     assert expected != detectors.dump(detectors.new())
+
+
+def test_a_device_whose_name_others_begin_with_has_its_own_delta(store: StateStore) -> None:
+    names = ["did:web:a", "did:web:a:b", "did:web:a:b:c", "did:web:a:d", "did:web:b", "did:web:\U0010ffff"]
+    states = opened(store)
+    expected = {}
+    for number in range(1, 4):
+        for at, name in enumerate(names):
+            if number == 1 or at % 2:
+                expected[name] = 1000 * number + at
+                speak(states, name, number, expected[name])
+        written = commit(states, store)
+    assert written == [name.encode() + DELTA for at, name in enumerate(names) if at % 2]
+    keys = [key for key, _ in store.items(A)]
+    assert sum(key.endswith(DELTA) for key in keys) == 3
+    assert opened(store).last_append_ms == expected
+    assert {name: opened(store).state_of(name).last_append_ms for name in names} == expected
+
+
+def test_a_delta_without_its_state_is_told_of(store: StateStore) -> None:
+    store.write([(A, b"did:web:a" + DELTA, b"delta")], {})
+    with pytest.raises(CodecError, match="did:web:a"):
+        opened(store)

@@ -4,7 +4,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processors.state import REMEMBERED, DeviceState, RememberedSequences, decode_state, last_append_if_due
+from processors.splice import Splice
+from processors.state import (
+    BASE_BYTES,
+    DELTA,
+    MOST_SINCE,
+    REMEMBERED,
+    DeviceState,
+    RememberedSequences,
+    decode_state,
+    digest_of,
+    last_append_if_due,
+)
+from schemas.codec import CODEC
 from schemas.errors import CodecError
 
 LONG = st.integers(0, 2**62)
@@ -77,3 +89,129 @@ def test_a_state_cut_short_in_its_front_is_an_error_too() -> None:
     for size in range(len(value) - len(b"detectors") - 2):
         with pytest.raises(CodecError):
             last_append_if_due(value[:size])
+
+
+def accept(state: DeviceState, sequence: int) -> None:
+    """What admission changes."""
+    state.sequence, state.last_append_ms = sequence, 1000 * sequence
+    state.remembered.add(sequence, 7 * sequence, sequence.to_bytes(32, "big"))
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.integers(0, 9),  # events before it is written
+        st.sampled_from(("whole", "splice", "silent", "boot", "reload")),
+        st.binary(max_size=9),
+    ),
+    max_size=30,
+)
+
+
+@given(STEPS)
+def test_a_state_and_its_delta_are_the_state_whatever_is_written_when(
+    steps: list[tuple[int, str, bytes]],
+) -> None:
+    state, detectors, kept = DeviceState(None), b"", dict[bytes, bytes]()
+    for number, (events, what, data) in enumerate(steps):
+        if what == "boot":
+            state.restart(state.boot + 1)
+        for _ in range(events):
+            accept(state, state.sequence + 1)
+        state.silent_since_ms = state.last_append_ms if what == "silent" else 0
+        base_detectors = decode_state(kept[b""])[1] if b"" in kept else b""
+        if state.is_due_whole or what == "whole":
+            detectors = data
+            suffix, value = state.write(detectors)
+            assert suffix == b""
+        else:
+            begin = number % (len(base_detectors) + 1)
+            splice = Splice(data, begin, len(base_detectors), data[::-1])
+            detectors = splice.applied(base_detectors)
+            suffix, value = state.write(splice)
+            assert suffix == DELTA
+        kept[suffix] = value
+        found, found_detectors = decode_state(kept[b""], kept.get(DELTA))
+        assert found_detectors == detectors
+        assert found.encode(detectors) == state.encode(detectors)
+        assert (found.base, found.remembered.since) == (state.base, state.remembered.since)
+        due = 0 if state.silent_since_ms else state.last_append_ms
+        assert last_append_if_due(kept[b""], kept.get(DELTA)) == due
+        if what == "reload":
+            state = found
+
+
+@given(
+    st.lists(LONG, max_size=MOST_SINCE),
+    st.binary(max_size=300),
+    st.binary(max_size=9000),
+    st.integers(0, 2**40),
+    LONG,
+)
+def test_a_delta_is_what_the_codec_writes(
+    added: list[int], head: bytes, tail: bytes, begin: int, append_ms: int
+) -> None:
+    state = DeviceState(None, 1, 2, append_ms, 4)
+    state.write(b"")
+    for sequence in added:
+        state.remembered.add(sequence, sequence, bytes(32))
+    suffix, value = state.write(Splice(head, begin, begin + 1, tail))
+    numbers = b"".join(each.to_bytes(8, "big") for each in (2, append_ms, 4, begin, begin + 1))
+    assert suffix == DELTA
+    assert value == CODEC.encode(
+        "device_delta",
+        {
+            "base": state.base,
+            "numbers": numbers,
+            "remembered": state.remembered.pack(),
+            "head": head,
+            "tail": tail,
+        },
+    )
+
+
+def test_a_delta_of_an_earlier_state_changes_nothing() -> None:
+    state = DeviceState(None)
+    accept(state, 1)
+    _, first = state.write(b"one")
+    accept(state, 2)
+    _, delta = state.write(Splice(b"two", 0, 0, b""))
+    assert decode_state(first, delta)[0].sequence == 2
+    accept(state, 3)
+    _, second = state.write(b"three")
+    found, detectors = decode_state(second, delta)
+    assert (found.sequence, detectors) == (3, b"three")
+    assert last_append_if_due(second, delta) == 3000
+
+
+def of_numbers(*numbers: int) -> bytes:
+    return b"".join(each.to_bytes(8, "big") for each in numbers)
+
+
+def test_a_delta_that_nobody_wrote_is_one_error() -> None:
+    state = DeviceState(None)
+    _, value = state.write(b"detectors")
+    plain = {
+        "base": digest_of(value),
+        "numbers": of_numbers(1, 2, 0, 0, 9),
+        "remembered": b"",
+        "head": b"",
+        "tail": b"",
+    }
+    assert decode_state(value, CODEC.encode("device_delta", plain))[1] == b"detectors"
+    for changed in (
+        {"numbers": of_numbers(1, 2, 0, 0, 10)},
+        {"numbers": of_numbers(1, 2, 0, 5, 4)},
+        {"numbers": of_numbers(1, 2, 0, 2**64 - 1, 2**64 - 1)},
+        {"remembered": bytes(31)},
+    ):
+        with pytest.raises(CodecError):
+            decode_state(value, CODEC.encode("device_delta", {**plain, **changed}))
+    delta = CODEC.encode("device_delta", plain)
+    for size in range(len(delta)):
+        with pytest.raises(CodecError):
+            decode_state(value, delta[:size])
+    with pytest.raises(CodecError):
+        decode_state(value, delta + b"\0")
+    with pytest.raises(CodecError):
+        decode_state(value, value)
+    assert len(state.base) == BASE_BYTES

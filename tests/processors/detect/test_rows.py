@@ -5,7 +5,7 @@ import math
 import random
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import Phase, given, settings
@@ -17,6 +17,7 @@ from processors.detect.statebytes import HEAD, of_relations, of_signals
 from processors.detect.telemetry_state import LEAST_DEVICES
 from processors.detect.together import MAX_TABLES, Tables
 from processors.model import RawRecord, VerifiedEvent
+from processors.splice import Splice
 from schemas.envelope import PayloadKind
 from schemas.events import Event
 from schemas.mdc import BY_NAME
@@ -145,7 +146,13 @@ def stream(seed: int, reports: int, devices: int = DEVICES) -> Iterator[Verified
                 yield device.report(offset)
 
 
-Judged = tuple[list[str], dict[str, bytes], list[NoiseBlock]]
+class Judged(NamedTuple):
+    """All that came of a stream, and how many times only a part of a state was written."""
+
+    found: list[str]
+    states: dict[str, bytes]
+    noise: list[NoiseBlock]
+    spliced: int
 
 
 def judged(batches: Iterable[Sequence[VerifiedEvent]], changes: int = 0, *, restart: bool = False) -> Judged:
@@ -162,16 +169,36 @@ def judged(batches: Iterable[Sequence[VerifiedEvent]], changes: int = 0, *, rest
     detectors = TelemetryDetectors(CONFIG, overriding, noise=noise)
     states: dict[str, TelemetryState] = {}
     found: list[Finding] = []
+    bases: dict[str, bytes] = {}
+    """As last written whole."""
+    kept: dict[str, bytes] = {}
+    rng = random.Random(8)
+    spliced = 0
     for batch in batches:
         for each in batch:
             states.setdefault(each.event.device_id, detectors.new())
         found += detectors.process(batch, states.__getitem__)
         seen += len(batch)
+        changed = dict.fromkeys(each.event.device_id for each in batch)
+        whole = [rng.random() < 0.05 or name not in bases for name in changed]
+        written = detectors.dump_changes([states[name] for name in changed], whole)
+        for name, is_whole, data in zip(changed, whole, written, strict=True):
+            spliced += isinstance(data, Splice)
+            if isinstance(data, Splice):
+                assert not is_whole
+                kept[name] = data.applied(bases[name])
+            else:
+                kept[name] = bases[name] = data
         if restart:
-            written = detectors.dump_all(list(states.values()))
-            states = {name: detectors.load(data) for name, data in zip(states, written, strict=True)}
+            assert detectors.dump_all(list(states.values())) == [kept[name] for name in states]
+            states = {name: detectors.load(kept[name]) for name in states}
     # Some of what is compared is not a number, which equals nothing: hence the texts.
-    return list(map(repr, found)), {name: detectors.dump(state) for name, state in states.items()}, noise
+    return Judged(
+        list(map(repr, found)),
+        {name: detectors.dump(state) for name, state in states.items()},
+        noise,
+        spliced,
+    )
 
 
 def cut(
@@ -196,10 +223,11 @@ def test_rounds_of_columns_judge_as_one_event_after_another(seed: int, restart: 
     one_by_one = judged(([each] for each in events), changes)
     parts = (events[:changes], events[changes:])
     batches = [batch for part in parts for batch in cut(part, (3, 60, 200, 900, 2500), rng)]
-    found, states, noise = judged(batches, changes, restart=restart)
-    assert found == one_by_one[0]
-    assert states == one_by_one[1]
-    assert noise == one_by_one[2]
+    found, states, noise, spliced = judged(batches, changes, restart=restart)
+    assert found == one_by_one.found
+    assert states == one_by_one.states
+    assert noise == one_by_one.noise
+    assert spliced > 5
     assert len(noise) > 20
     rules = {text.split("rule='")[1].split("'")[0] for text in found}
     assert len(rules) >= 8, rules
@@ -219,10 +247,11 @@ def test_healthy_events_are_judged_by_columns(monkeypatch: pytest.MonkeyPatch) -
     batches = [
         [device.report(number * DEVICES + at) for at, device in enumerate(devices)] for number in range(58)
     ]
-    found, _, _ = judged(batches)
+    found, _, _, spliced = judged(batches)
     assert found == []
     # Until a device has one whole block and what comes with it, it is judged alone; then hardly ever.
     assert sum(left[28:]) < 0.02 * DEVICES * (58 - 28)
+    assert spliced > 0.5 * DEVICES * (58 - 28)
 
 
 def of_one_signal(device: int, number: int, value: float) -> VerifiedEvent:
