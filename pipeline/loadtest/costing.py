@@ -271,7 +271,7 @@ def _middle_kafka(found: Sequence[KafkaCost], many: AtDevices) -> KafkaCost:
     middle = {
         name: round(median(getattr(each, name) for each in found), 2) for name in KafkaCost.model_fields
     }
-    return KafkaCost(**{**middle, "changelog_kept": round(many.changelog_bytes)})
+    return KafkaCost(**{**middle, "changelog_kept": round(many.state_bytes)})
 
 
 def _memory(rounds: Sequence[Round], options: CostOptions, few: AtDevices, many: AtDevices) -> Memory:

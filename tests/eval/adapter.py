@@ -44,7 +44,7 @@ class Alarm:
 
 
 class Cpu(NamedTuple):
-    """CPU of an event in us, and of a step of a plain loop in ns in the same run (`tests/kit/pace.py`)."""
+    """CPU of an event in us, and of a step of a plain loop in ns in the same run (`loadtests/pace.py`)."""
 
     us_per_event: float
     loop_ns: float
