@@ -42,7 +42,7 @@ from pipeline.kafka import admin, end_offsets
 from pipeline.loadtest import site
 from pipeline.loadtest.bench import CRATE, verifier
 from pipeline.loadtest.ingestloop import AtDevices
-from pipeline.loadtest.run import CorpusOptions, Runner, RunOptions, corpus_of
+from pipeline.loadtest.run import DRAIN_S, CorpusOptions, Runner, RunOptions, corpus_of
 from pipeline.loadtest.scaledevices import STEADY_BLOCKS, at_devices
 from pipeline.loadtest.show import LoadShow
 from pipeline.settings import Settings
@@ -161,10 +161,10 @@ def _round(settings: Settings, corpus: Corpus, options: CostOptions, show: LoadS
         site.enrol(stack.settings, corpus, show.step)
         runner = Runner(stack, corpus, RunOptions(rate=options.rate), show)
         # Also before the idle part: what a process loads at its first event is no cost of being idle.
-        runner.once(Load(options.rate, seconds=WARM_UP_S, anchored=False), "warming up")
+        runner.once(Load(options.rate, seconds=WARM_UP_S, drain_s=DRAIN_S, anchored=False), "warming up")
         show.say(f"idle for {options.idle_s:g} s")
         idle = _idle(stack, options.idle_s)
-        measured = runner.once(Load(options.rate), "load")
+        measured = runner.once(Load(options.rate, drain_s=DRAIN_S, anchored=False), "load")
         if not runner.ok:
             raise LoadTestError(f"the ledger does not balance: {measured.ledger.to_json()}")
         stages = results.stages_of(measured)

@@ -14,7 +14,7 @@ from typing import Any
 from loadtests.costs import SHIPPED, Costs, read_costs
 from loadtests.sizeplan import Fleet
 from loadtests.sizing import size
-from pipeline.loadtest.scale import cells, remarks, rows_of
+from pipeline.loadtest.scale import ScaleOptions, cells, remarks, rows_of
 from pipeline.loadtest.sizetable import in_bytes
 from tests.kit.regenerate_formats import DOCS, TABLE
 
@@ -53,7 +53,7 @@ def _origin(costs: Costs) -> str:
     return (
         f"Measured {origin.date} by `{origin.command}`, {mix.rate:,.0f} events/s of {mix.devices:,} devices, "
         f"on {origin.cores} cores of {origin.cpu}, Python {origin.python}. A step of a plain loop took "
-        f"{origin.loop_ns:.0f} ns beside it; load before: {origin.load_before:g}.\n"
+        f"{origin.loop_ns:.0f} ns beside it; load before: {origin.load_before:g}.{_busy(origin.load_before)}\n"
     )
 
 
@@ -95,7 +95,9 @@ def _fleets(costs: Costs) -> str:
     sized = [size(Fleet(devices=each, rate=1.0), costs) for each in FLEETS]
     rows = (
         ("cores, with the wheel", *(f"{each.cores_with_wheel:,.1f}" for each in sized)),
-        ("workers of ingest", *(f"{each.workers['ingest, wheel']:,}" for each in sized)),
+        ("cores, with the crate", *(_or_not(each.cores_with_crate, ",.1f") for each in sized)),
+        ("workers of ingest, wheel", *(f"{each.workers['ingest, wheel']:,}" for each in sized)),
+        ("workers of ingest, crate", *(_or_not(each.workers["ingest, crate"], ",") for each in sized)),
         ("partitions", *(f"{each.partitions:,}" for each in sized)),
         ("brokers", *(f"{each.brokers:,}" for each in sized)),
         ("memory of a worker", *(in_bytes(each.worker_mib * 2**20) for each in sized)),
@@ -127,8 +129,20 @@ def _scaled(scale: Mapping[str, Any], name: str) -> str:
 def _verdict(scale: Mapping[str, Any]) -> str:
     machine = scale["machine"]
     said = f"Measured {scale['date']} on {machine['cores']} cores of {machine['cpu']}; load before: "
-    said += f"{machine['load_before'][0]:g}."
+    load = machine["load_before"][0]
+    said += f"{load:g}.{_busy(load)}"
+    if scale["devices"]["rows"][-1]["devices"] < ScaleOptions().devices[-1]:
+        said += " A small run: by default there are up to 100,000 devices and 50,000,000 leaves."
     return "\n".join((said, "", *(f"- {each}" for each in remarks(scale)), ""))
+
+
+def _or_not(value: float | None, form: str) -> str:
+    return "not measured" if value is None else format(value, form)
+
+
+def _busy(load: float) -> str:
+    """Say that figures are too high where the machine had other work."""
+    return " Other work ran beside it, so that figures are too high." if load > 1 else ""
 
 
 def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
