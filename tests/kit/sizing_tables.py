@@ -53,7 +53,8 @@ def _origin(costs: Costs) -> str:
     return (
         f"Measured {origin.date} by `{origin.command}`, {mix.rate:,.0f} events/s of {mix.devices:,} devices, "
         f"on {origin.cores} cores of {origin.cpu}, Python {origin.python}. A step of a plain loop took "
-        f"{origin.loop_ns:.0f} ns beside it; load before: {origin.load_before:g}.{_busy(origin.load_before)}\n"
+        f"{origin.loop_ns:.0f} ns beside it; load before: {origin.load_before:g}."
+        f"{_busy(origin.load_before)}\n"
     )
 
 
