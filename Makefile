@@ -15,7 +15,7 @@ help:
 	@echo "make demo   run the whole path on real vitals with attacks mixed in   (ARGS='--seconds 30 --report r.json')"
 	@echo "make test   run the tests                                            (ARGS='-k replay')"
 	@echo "make eval   measure the detectors: false alarms, recall, delay, CPU   (DATA=DIR for labelled series)"
-	@echo "make bench  measure throughput, latency, CPU and memory, and two baselines   (ARGS='--rounds 1')"
+	@echo "make bench  measure throughput, latency, CPU and memory, and three baselines   (ARGS='--rounds 1')"
 	@echo "make bench-costs   measure what attestream size reckons with               (ARGS='--rounds 1')"
 	@echo "make bench-scale   do costs grow linearly with devices and leaves?         (ARGS='--workers')"
 	@echo "make native   build the Rust crate that verifies signatures in batches, into .venv; needs cargo"

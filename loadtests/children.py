@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 from loadtests.errors import LoadTestError
@@ -21,19 +21,21 @@ class ChildError(LoadTestError):
 
 
 class Child:
-    """One such process, from `python -m MODULE` to its last line."""
+    """One such process, from `python -m NAME` or a command of its own to its last line."""
 
     def __init__(
         self,
-        module: str,
+        name: str,
         job: Mapping[str, Any],
         on_line: OnLine = lambda _line: None,
         environment: Mapping[str, str] | None = None,
+        *,
+        command: Sequence[str] = (),
     ) -> None:
-        """`environment` is added to our own."""
-        self._module, self._on_line = module, on_line
+        """`name` is a module of ours, unless there is a `command`; `environment` is added to our own."""
+        self._name, self._on_line = name, on_line
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", module],
+            command or [sys.executable, "-P", "-m", name],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -114,7 +116,7 @@ class Child:
         if self._process.poll() is not None:
             self._threads[1].join(5)
         last = " ".join("".join(self._errors[-40:]).split("\n")[-2:]).strip()
-        return ChildError(f"{self._module} has failed: {last or 'it does not answer'}")
+        return ChildError(f"{self._name} has failed: {last or 'it does not answer'}")
 
     def _read_lines(self) -> None:
         assert self._process.stdout is not None  # noqa: S101 - it is a pipe

@@ -28,9 +28,14 @@ PRIVATE_CODE = 0xF000
 """MDC term codes from here on are a vendor's own (IEEE 11073-10101): readings that nobody knows fill up."""
 OWN_NOISE = 0.8
 """Standard deviation of what each monitor adds to a signal: two that replay one record are not to be found as
-two with one source of noise."""
+two with one source of noise. It adds the same to the same value, so that a value which stands in the record
+stands here: noise on it would be what somebody adds to a frozen one."""
+_OWN_VALUES = 4096
 MOST_REMEMBERED = 200_000
-_CEILINGS = {BY_NAME["spo2"].code: 100.0}
+_SPO2 = BY_NAME["spo2"].code
+_CEILINGS = {_SPO2: 100.0}
+_NOISE_OF = {_SPO2: 0.15}
+"""Of a signal that itself moves by a few tenths."""
 
 Record = tuple[int, int, bytes]
 """Kind with FORGED, device, signed envelope."""
@@ -101,7 +106,8 @@ def chunk_of(plan: Plan, start: int, count: int) -> list[Record]:
 def envelope_bytes(plan: Plan, readings: int) -> int:
     """How long an event with so many readings is."""
     monitor = Monitor(identity_of(plan, 0), plan.log_name)
-    row = _own(vital_rows()[0], [0.0] * MAX_READINGS, readings)
+    none = [0.0] * max(MAX_READINGS, _OWN_VALUES)
+    row = _own(vital_rows()[0], none, none, 0, readings)
     return len(_Envelopes().write(monitor.telemetry(plan.first_us, row).value, bytes(SIGNATURE_BYTES)))
 
 
@@ -119,6 +125,7 @@ class _Maker:
         self._envelopes = _Envelopes()
         self._identities: dict[int, SigningIdentity] = {}
         self._keys: dict[int, bytes] = {}
+        self._own = np.random.default_rng(plan.seed).standard_normal(_OWN_VALUES).tolist()
         self._forger = plan.devices + nurses_of(plan.devices)
 
     def chunk(self, start: int, count: int) -> list[Record]:
@@ -154,7 +161,9 @@ class _Maker:
             return monitor.access(time_us, subject=subject, outcome="GRANTED").value
         if kind is PayloadKind.LIFECYCLE:
             return monitor.lifecycle(time_us, "BOOT" if sequence == 1 else "CALIBRATION").value
-        return monitor.telemetry(time_us, _own(monitor.peek(), noise, plan.readings)).value
+        lap = place // len(vital_rows())
+        row = _own(monitor.peek(), self._own, noise, hash((device, lap)), plan.readings)
+        return monitor.telemetry(time_us, row).value
 
     def _identity(self, number: int) -> SigningIdentity:
         found = self._identities.get(number)
@@ -176,12 +185,22 @@ def _forget_some(known: dict[int, Any]) -> None:
         known.clear()
 
 
-def _own(row: Row, noise: Sequence[float], readings: int) -> Row:
-    """Give a row the monitor's own noise, and further readings up to the least number."""
+def _own(row: Row, own: Sequence[float], noise: Sequence[float], whose: int, readings: int) -> Row:
+    """Give a row what its monitor adds to it, by value, and further readings up to the least number."""
     values = [
         # A zero is a sensor that is off, and stays one.
-        max(0.1, min(_CEILINGS.get(code, 1e9), round(value + OWN_NOISE * own, 1))) if value else value
-        for code, value, own in zip(row.codes, row.values, noise, strict=False)
+        max(
+            0.1,
+            min(
+                _CEILINGS.get(code, 1e9),
+                round(
+                    value + _NOISE_OF.get(code, OWN_NOISE) * own[hash((whose, code, value)) % _OWN_VALUES], 1
+                ),
+            ),
+        )
+        if value
+        else value
+        for code, value in zip(row.codes, row.values, strict=True)
     ]
     more = range(len(row.codes), readings)
     codes = (*row.codes, *(PRIVATE_CODE + each for each in more))

@@ -12,6 +12,8 @@ from loadtests.errors import LoadTestError
 from loadtests.processes import MIB
 
 SAMPLE_S = 0.2
+OFTEN_S = 0.05
+"""For what is done in great steps: the CPU time until the next look belongs to the next step."""
 COLD_SHARE = 0.15
 """Of the records: caches are cold and libraries are loaded while these are worked off."""
 QUIET_S = 60.0
@@ -59,6 +61,8 @@ def watch(  # noqa: PLR0917 - who, what, and how far
     done: Callable[[], int],
     count: int,
     on_progress: Callable[[int], None] = lambda _n: None,
+    *,
+    every_s: float = SAMPLE_S,
 ) -> Drained:
     """Sample until `count` records are done. Raises StuckError when nothing is done for a minute."""
     samples: list[Sample] = []
@@ -77,7 +81,7 @@ def watch(  # noqa: PLR0917 - who, what, and how far
         on_progress(found)
         if found >= count:
             return steady(name, samples, count)
-        time.sleep(SAMPLE_S)
+        time.sleep(every_s)
 
 
 def steady(name: str, samples: list[Sample], count: int) -> Drained:

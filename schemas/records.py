@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 from blake3 import blake3
@@ -14,15 +15,26 @@ Headers = Sequence[tuple[str, bytes | None]]
 _ABSENT = b"\xff\xff\xff\xff"  # in place of a length: null, as against empty
 
 
+_LENGTHS = tuple(length.to_bytes(4, "big") for length in range(1024))
+
+
 def _part(data: bytes | None) -> bytes:
-    return _ABSENT if data is None else len(data).to_bytes(4, "big") + data
+    if data is None:
+        return _ABSENT
+    length = len(data)
+    return (_LENGTHS[length] if length < len(_LENGTHS) else length.to_bytes(4, "big")) + data
+
+
+@lru_cache(maxsize=1024)
+def _name(name: str) -> bytes:
+    return _part(name.encode())
 
 
 def key_digest(key: bytes | None, headers: Headers) -> bytes:
     """BLAKE3 over key, header count, and each header's name and value, all length-prefixed (u32be)."""
     parts = [_part(key), len(headers).to_bytes(4, "big")]
     for name, value in headers:
-        parts += (_part(name.encode()), _part(value))
+        parts += (_name(name), _part(value))
     return blake3(b"".join(parts)).digest()
 
 
@@ -53,7 +65,7 @@ def encode_leaf(offset: int, timestamp_ms: int, digest: bytes) -> bytes:
     """
     if len(digest) != _DIGEST_BYTES:
         raise CodecError(f"leaf digest has {len(digest)} bytes, not {_DIGEST_BYTES}")
-    return b"%b%b%b%b" % (_LEAF_HEADER, _long(offset), _long(timestamp_ms), digest)
+    return _LEAF_HEADER + _long(offset) + _recent(timestamp_ms) + digest
 
 
 def _long(number: int) -> bytes:
@@ -61,12 +73,20 @@ def _long(number: int) -> bytes:
     rest = (number << 1) ^ (number >> 63)
     if rest < 128:
         return bytes((rest,))
+    if 1 << 14 <= rest < 1 << 28:  # four of five offsets, without a loop
+        low, high = rest & 0x3FFF, rest >> 14
+        middle = bytes((low & 127 | 128, low >> 7 | 128))
+        return middle + (bytes((high,)) if high < 128 else bytes((high & 127 | 128, high >> 7)))
     groups = bytearray()
     while rest > 127:
         groups.append(rest & 127 | 128)
         rest >>= 7
     groups.append(rest)
     return bytes(groups)
+
+
+_recent = lru_cache(maxsize=1024)(_long)
+"""For times: many records of a batch have the same."""
 
 
 class FindingStatus(StrEnum):

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipeline.cli.loadbench import bench, costs, scale
-from pipeline.cli.loadtold import tell_comparison, tell_run
+from pipeline.cli.loadtold import tell_comparison, tell_run, tell_seals
 from pipeline.cli.options import BootstrapServers, CommandConfig, DataDir, settings_from
 
 if TYPE_CHECKING:
     from pipeline.loadtest.run import CorpusOptions
 
 UNLIMITED = -1.0
+COMPARED = 100_000
 FAILED = 1
 
 Devices = Annotated[int, typer.Option(help="How many devices sign.", min=1)]
@@ -193,7 +194,13 @@ def compare(  # noqa: PLR0917 - typer takes every option as a parameter
         Path | None,
         typer.Option("--corpus", help="Folder of a corpus.  [default: one is made now]", exists=True),
     ] = None,
-    num_records: Annotated[int, typer.Option(help="How many records.", min=100)] = 100_000,
+    seal: Annotated[
+        bool, typer.Option("--seal", help="Compare seal with Tessera instead; needs Go.")
+    ] = False,
+    num_records: Annotated[
+        int | None,
+        typer.Option(help="How many records.  [default: 100000; with --seal 500000]", min=100),
+    ] = None,
     devices: Devices = 1000,
     bad_share: BadShare = 0.0,
     partitions: Annotated[
@@ -204,25 +211,40 @@ def compare(  # noqa: PLR0917 - typer takes every option as a parameter
     """Work off the same records by ingest and by two baselines, one after another on one broker.
 
     A plain confluent-kafka loop without any guarantee is the upper bound; a tuned Faust application that
-    verifies, refuses replays and forwards is what would be built otherwise.
+    verifies, refuses replays and forwards is what would be built otherwise. With --seal the same leaves are
+    sealed by seal and appended by Tessera's POSIX log.
     """
     from pipeline.demo.session import interruptible
     from pipeline.loadtest.compare import compare as measure
     from pipeline.loadtest.run import CorpusOptions, RunOptions, corpus_of
+    from pipeline.loadtest.sealing import CORPUS_RECORDS, RECORDS, compare_seals
     from pipeline.loadtest.show import LoadShow
+    from pipeline.settings import UsageError
 
+    if seal and partitions is not None:
+        raise UsageError("--seal compares one tree with one: leave --partitions out")
     settings = settings_from()
     if partitions is not None:
         settings = settings.model_copy(update={"partitions": partitions})
     show = LoadShow()
+    count = num_records or (RECORDS if seal else COMPARED)
     made = CorpusOptions(
-        devices=devices, records=num_records, bad_share=bad_share, log_name=settings.log_name
+        devices=devices,
+        records=min(count, CORPUS_RECORDS) if seal else count,
+        bad_share=bad_share,
+        log_name=settings.log_name,
     )
     with interruptible(), corpus_of(RunOptions(rate=0.0, corpus=from_corpus, made=made), show) as corpus:
-        found = measure(settings, corpus, show, rounds)
+        if seal:
+            found = compare_seals(settings, corpus, show, rounds, count)
+        else:
+            found = measure(settings, corpus, show, rounds)
     out.mkdir(parents=True, exist_ok=True)
     (out / "compare.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    tell_comparison(found)
+    if seal:
+        tell_seals(found)
+    else:
+        tell_comparison(found)
     print(f"results in {out / 'compare.json'}")
 
 

@@ -39,11 +39,24 @@ def tell_run(document: Mapping[str, Any]) -> None:
 
 def tell_comparison(found: Mapping[str, Any]) -> None:
     """Print a comparison: each contender, then the ratios."""
-    for name, each in found["contenders"].items():
-        print(
-            f"{name}: {each['rate']:,.0f} records/sec, {each['cpu_us']:,.1f} us CPU/envelope, "
-            f"{each['broker_cpu_us']:,.1f} us of the broker's, {each['rss_mib']:,.0f} MiB"
-        )
+    _tell_contenders(found, "records", "envelope")
     ratios = found["ratios"]
     print(f"CPU time, Faust / attestream: {ratios['faust_cpu_ratio']}")
     print(f"rate, attestream / plain loop: {ratios['plain_loop_share']}")
+
+
+def tell_seals(found: Mapping[str, Any]) -> None:
+    """Print a comparison of seal with Tessera, or why there is only seal."""
+    _tell_contenders(found, "leaves", "leaf")
+    for name, why_not in found["not_measured"].items():
+        print(f"{name}: not measured, {why_not}")
+    if not found["not_measured"]:
+        print(f"CPU time, Tessera / attestream: {found['ratios']['tessera_cpu_ratio']}")
+
+
+def _tell_contenders(found: Mapping[str, Any], done: str, each_of: str) -> None:
+    for name, each in found["contenders"].items():
+        print(
+            f"{name}: {each['rate']:,.0f} {done}/sec, {each['cpu_us']:,.1f} us CPU/{each_of}, "
+            f"{each['broker_cpu_us']:,.1f} us of the broker's, {each['rss_mib']:,.0f} MiB"
+        )

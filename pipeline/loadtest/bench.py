@@ -1,17 +1,18 @@
 """BENCH: the figures that the documents quote, in one command.
 
+    seals      seal works off a backlog, and Tessera appends the same leaves; no verifier has a part in it
     drain      ingest, a plain loop and Faust work off the same records; and ingest once more with forgeries
     search     the highest rate that the whole stack sustains, held for a minute, with nothing lost
     half       latencies of each leg at half that rate
     many       memory of a worker that knows 100,000 devices
 
-All of it with the wheel's verifier, and before that with the crate's where it is installed.
+All else with the wheel's verifier, and before that with the crate's where it is installed.
 """
 
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,7 +23,7 @@ from loadtests.corpus import Corpus
 from loadtests.measure import Measured
 from loadtests.processes import machine
 from loadtests.target import Load
-from pipeline.loadtest import compare, report, site
+from pipeline.loadtest import compare, report, sealing, site
 from pipeline.loadtest.compare import FAUST, OURS, PLAIN
 from pipeline.loadtest.resultmodel import checked
 from pipeline.loadtest.run import WARM_UP_S, CorpusOptions, Runner, RunOptions, make_corpus
@@ -32,19 +33,18 @@ from schemas.native import VARIABLE
 
 CRATE = "attestream_fast"
 KEYS = (
-    "ingest_cpu_us", "ingest_cpu_us_bad1pct", "seal_cpu_us", "sustained_per_s", "lost", "duplicated",
-    "faust_cpu_ratio", "plain_loop_share", "tessera_cpu_us", "accepted_p99_ms", "alert_p99_ms",
-    "checkpoint_p99_ms", "rss_mib_100k",
+    "ingest_cpu_us", "ingest_cpu_us_bad1pct", "seal_cpu_us", "tessera_cpu_us", "seal_cpu_us_sustained",
+    "sustained_per_s", "lost", "duplicated", "faust_cpu_ratio", "plain_loop_share", "accepted_p99_ms",
+    "alert_p99_ms", "checkpoint_p99_ms", "rss_mib_100k",
 )  # fmt: skip
 OF_SEARCH = (
-    "seal_cpu_us", "sustained_per_s", "lost", "duplicated", "accepted_p99_ms", "alert_p99_ms",
+    "seal_cpu_us_sustained", "sustained_per_s", "lost", "duplicated", "accepted_p99_ms", "alert_p99_ms",
     "checkpoint_p99_ms",
 )  # fmt: skip
 BAD_SHARE = 0.01
 BEGIN_SHARE = 0.4
 """The search begins at this share of the rate at which ingest alone works off a backlog."""
 MOST_RECORDS = 2_500_000
-NO_TESSERA = "the baseline of seal is a Go program of its own, which this command does not run"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,7 @@ class BenchOptions:
     rounds: int = 3
     """Of the drains; medians count."""
     drain_records: int = 40_000
+    seal_records: int = sealing.RECORDS
     devices: int = 2000
     trial_s: float = 10.0
     confirm_s: float = 60.0
@@ -69,7 +70,7 @@ class Figures:
     """What was measured with one verifier, by the names of `KEYS`, and why the rest was not."""
 
     values: dict[str, float | None] = field(default_factory=lambda: dict.fromkeys(KEYS))
-    why_not: dict[str, str] = field(default_factory=lambda: {"tessera_cpu_us": NO_TESSERA})
+    why_not: dict[str, str] = field(default_factory=dict)
     runs: list[dict[str, Any]] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
@@ -80,6 +81,7 @@ class Figures:
 def bench(settings: Settings, options: BenchOptions, show: LoadShow) -> dict[str, Any]:
     """Measure, write `bench.json` and `bench.html` into `options.out`, and return the document."""
     began_s = time.time()
+    seals = compare_seals(settings, options, show)
     by_crate = None
     if find_spec(CRATE) is not None:
         with verifier("require"):
@@ -87,10 +89,13 @@ def bench(settings: Settings, options: BenchOptions, show: LoadShow) -> dict[str
     with verifier("off"):
         by_wheel = Bench(settings, options, show).run()
     best = by_crate or by_wheel
+    for each in (best, by_wheel):
+        _take_seals(each, seals)
     document = {
         "native": by_crate is not None,
         **best.to_json(),
         "wheels_only": {"native": False, **by_wheel.to_json()},
+        "seals": seals,
         "machine": machine(),
         "began": began_s,
         "seconds": round(time.time() - began_s),
@@ -101,6 +106,21 @@ def bench(settings: Settings, options: BenchOptions, show: LoadShow) -> dict[str
     page = report.page(runs, "Bench of attestream", [table_of(by_crate, by_wheel)])
     (options.out / "bench.html").write_text(page, encoding="utf-8")
     return document
+
+
+def compare_seals(settings: Settings, options: BenchOptions, show: LoadShow) -> dict[str, Any]:
+    """Let seal and Tessera make logs of the same leaves."""
+    records = min(options.seal_records, sealing.CORPUS_RECORDS)
+    with bench_corpus(settings, options, show, records, options.devices) as corpus:
+        return sealing.compare_seals(settings, corpus, show, options.rounds, options.seal_records)
+
+
+def _take_seals(figures: Figures, seals: Mapping[str, Any]) -> None:
+    for name, contender in (("seal_cpu_us", sealing.SEAL), ("tessera_cpu_us", sealing.TESSERA)):
+        if contender in seals["contenders"]:
+            figures.values[name] = seals["contenders"][contender]["cpu_us"]
+        else:
+            figures.why_not[name] = seals["not_measured"][contender]
 
 
 def table_of(by_crate: Figures | None, by_wheel: Figures) -> str:
@@ -184,7 +204,7 @@ class Bench:
                 return
             self._keep(runner.last, stack, corpus, "sustained", found.to_json())
             values["sustained_per_s"] = found.confirmed.rate
-            values["seal_cpu_us"] = results.stages_of(runner.last)["seal"]["cpu_us"]
+            values["seal_cpu_us_sustained"] = results.stages_of(runner.last)["seal"]["cpu_us"]
         self._half(found.confirmed.rate / 2)
 
     def _half(self, rate: float) -> None:
@@ -235,28 +255,43 @@ class Bench:
             document["attestream"]["find_max"] = {**search, "objective_ms": self._options.objective_ms}
         self._found.runs.append(document)
 
-    @contextmanager
     def _corpus(
         self, records: int, devices: int, bad_share: float = 0.0, event_rate: float = 20_000.0
-    ) -> Iterator[Corpus]:
-        asked = CorpusOptions(
-            devices=devices,
-            records=records,
-            bad_share=bad_share,
-            event_rate=event_rate,
-            log_name=self._settings.log_name,
+    ) -> AbstractContextManager[Corpus]:
+        return bench_corpus(
+            self._settings, self._options, self._show, records, devices, bad_share, event_rate
         )
-        folder = self._options.out / "bench-corpus"
-        make_corpus(folder, asked, self._show)
-        corpus = Corpus(folder)
-        try:
-            yield corpus
-        finally:
-            corpus.close()
-            corpus.path.unlink()
 
     @contextmanager
     def _stack(self, corpus: Corpus) -> Iterator[site.Site]:
         with site.temporary(self._settings, on_step=self._show.step) as stack:
             site.enrol(stack.settings, corpus, self._show.step)
             yield stack
+
+
+@contextmanager
+def bench_corpus(  # noqa: PLR0917 - for what, and of what
+    settings: Settings,
+    options: BenchOptions,
+    show: LoadShow,
+    records: int,
+    devices: int,
+    bad_share: float = 0.0,
+    event_rate: float = 20_000.0,
+) -> Iterator[Corpus]:
+    """Make a corpus that is gone after the block."""
+    asked = CorpusOptions(
+        devices=devices,
+        records=records,
+        bad_share=bad_share,
+        event_rate=event_rate,
+        log_name=settings.log_name,
+    )
+    folder = options.out / "bench-corpus"
+    make_corpus(folder, asked, show)
+    corpus = Corpus(folder)
+    try:
+        yield corpus
+    finally:
+        corpus.close()
+        corpus.path.unlink()

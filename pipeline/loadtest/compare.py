@@ -65,9 +65,9 @@ def compare(
                 found[name].append(drained)
                 show.say(f"{name}: {drained.rate:,.0f}/s, {drained.cpu_us:,.1f} us CPU an envelope")
     return {
-        "contenders": {name: _median(each) for name, each in found.items()},
+        "contenders": {name: medians(each) for name, each in found.items()},
         "rounds": [{name: found[name][number].to_json() for name in contenders} for number in range(rounds)],
-        "ratios": ratios({name: _median(each) for name, each in found.items()}),
+        "ratios": ratios({name: medians(each) for name, each in found.items()}),
     }
 
 
@@ -114,7 +114,7 @@ def drain(stack: Site, corpus: Corpus, name: str, show: LoadShow) -> Drained:
         show.step(f"{name}: {done * 100 // count} % of {count:,}")
 
     if name == OURS:
-        with ingest_worker(stack.settings) as pid, closing(_committed(target)) as committed:
+        with worker(stack.settings, "ingest") as pid, closing(_committed(target)) as committed:
             return watch(name, lambda: {name: pid}, broker, committed.total, count, on_progress)
     _create(admin(stack.settings), TOPICS[name], target.partitions)
     said: dict[str, Any] = {}
@@ -144,11 +144,11 @@ def drain(stack: Site, corpus: Corpus, name: str, show: LoadShow) -> Drained:
 
 
 @contextmanager
-def ingest_worker(settings: Settings, slot: int = 0) -> Iterator[int]:
-    """Run a worker of ingest; gives its process id."""
-    argv = [*PYTHON, "pipeline.cli.main", "run", "ingest", "--slot", str(slot)]
+def worker(settings: Settings, stage: str, slot: int = 0) -> Iterator[int]:
+    """Run a worker of a stage; gives its process id."""
+    argv = [*PYTHON, "pipeline.cli.main", "run", stage, "--slot", str(slot)]
     leash = Leash()
-    log = settings.data_dir / "run" / f"ingest-{slot}.compared.log"
+    log = settings.data_dir / "run" / f"{stage}-{slot}.compared.log"
     process = spawn(argv, log, env=settings_environment(settings), leash=leash)
     try:
         yield process.pid
@@ -172,7 +172,8 @@ def _create(client: AdminClient, topic: str, partitions: int) -> None:
                 raise
 
 
-def _median(found: Sequence[Drained]) -> dict[str, Any]:
+def medians(found: Sequence[Drained]) -> dict[str, Any]:
+    """Return the medians of several rounds by name."""
     documents = [each.to_json() for each in found]
     return {
         name: round(median(each[name] for each in documents), 1)

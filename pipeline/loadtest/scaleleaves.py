@@ -36,6 +36,7 @@ PACE = 20_000
 BATCHES_A_PUBLICATION = PACE // BATCH_RECORDS
 """So many batches come in a second, the default interval of checkpoints."""
 FIRST_MS = 1_700_000_000_000
+DID = b"did:key:z6MkpTHR8VNsBxYAAWHut2Geadd9jSwuBV8xRoAnwWsdvktH"
 GROW_RECORDS, GROW_PUBLISH = 50_000, 500_000
 VALUE_BYTES = 252
 """Of an event of eight readings."""
@@ -109,7 +110,6 @@ class Tree:
         self._store = SealStore(folder / "rocksdb")
         self.shard = Shard(settings, self._partition, self._store, signer, "scale")
         self._files = self.shard.published = CountedStore(self.shard.published.root)
-        self._headers = (("registry.offset", b"1000"), ("source", b"device.telemetry.raw/0/1000"))
 
     def grow(self, leaves: int, on_progress: Callable[[str], None]) -> None:
         """Append short records until the tree has so many leaves."""
@@ -179,7 +179,15 @@ class Tree:
         """Make the next records of the topic."""
         first, (topic, number) = self.shard.next_offset, self._partition
         return [
-            RawRecord(topic, number, offset, FIRST_MS + offset, b"did:key:scale", value, self._headers)
+            RawRecord(
+                topic,
+                number,
+                offset,
+                FIRST_MS + offset * 1000 // PACE,
+                DID,
+                value,
+                (("registry.offset", b"1000"), ("source", b"device.telemetry.raw/0/%d" % offset)),
+            )
             for offset in range(first, first + count)
         ]
 

@@ -21,7 +21,7 @@ from loadtests.draining import Drained, watch
 from loadtests.errors import LoadTestError, PlanError
 from loadtests.pace import loop_ns
 from pipeline.loadtest import site
-from pipeline.loadtest.compare import fill, ingest_worker
+from pipeline.loadtest.compare import fill, worker
 from pipeline.loadtest.show import LoadShow
 from pipeline.settings import Settings
 from pipeline.topics import RAW_TOPICS
@@ -84,7 +84,7 @@ def _drained(settings: Settings, corpus: Corpus, layout: Layout, show: LoadShow)
     with site.temporary(settings, stages=(), on_step=show.step) as stack, ExitStack() as running:
         site.enrol(stack.settings, corpus, show.step)
         pids = {
-            f"ingest-{slot}": running.enter_context(ingest_worker(stack.settings, slot))
+            f"ingest-{slot}": running.enter_context(worker(stack.settings, "ingest", slot))
             for slot in range(layout.workers)
         }
         _wait_assigned(stack.settings, pids, layout)

@@ -3,19 +3,35 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from loadtests.corpus import Corpus
 from pipeline.loadtest import bench as module
+from pipeline.loadtest import sealing
 from pipeline.loadtest.bench import KEYS, Bench, BenchOptions, Figures, bench
+from pipeline.loadtest.sealing import SEAL, TESSERA
 from pipeline.loadtest.show import LoadShow
 from pipeline.settings import Settings
 from schemas.native import VARIABLE
 
+SEALS: dict[str, Any] = {
+    "contenders": {SEAL: {"cpu_us": 6.0}, TESSERA: {"cpu_us": 12.0}},
+    "ratios": {"tessera_cpu_ratio": 2.0},
+    "not_measured": {},
+}
+WITHOUT_GO: dict[str, Any] = {
+    "contenders": {SEAL: {"cpu_us": 6.0}},
+    "ratios": {"tessera_cpu_ratio": None},
+    "not_measured": {TESSERA: "go is not on the PATH"},
+}
+
 
 @pytest.mark.parametrize("has_crate", [True, False])
+@pytest.mark.parametrize("seals", [SEALS, WITHOUT_GO])
 def test_both_verifiers_stand_beside_each_other(
-    has_crate: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    has_crate: bool, seals: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
 
@@ -26,6 +42,7 @@ def test_both_verifiers_stand_beside_each_other(
         return found
 
     monkeypatch.setattr(Bench, "run", run)
+    monkeypatch.setattr(module, "compare_seals", lambda *_given: seals)
     monkeypatch.setattr(module, "find_spec", lambda _name: object() if has_crate else None)
     monkeypatch.delenv(VARIABLE, raising=False)
     document = bench(Settings(data_dir=tmp_path), BenchOptions(out=tmp_path), LoadShow())
@@ -37,8 +54,34 @@ def test_both_verifiers_stand_beside_each_other(
     assert (document["native"], document["wheels_only"]["native"]) == (has_crate, False)
     assert document["ingest_cpu_us"] == (25.0 if has_crate else 52.0)
     assert document["wheels_only"]["ingest_cpu_us"] == 52.0
-    assert document["tessera_cpu_us"] is None
-    assert document["not_measured"]["tessera_cpu_us"]
+    for found in (document, document["wheels_only"]):
+        assert found["seal_cpu_us"] == 6.0
+        if seals is SEALS:
+            assert found["tessera_cpu_us"] == 12.0
+            assert "tessera_cpu_us" not in found["not_measured"]
+        else:
+            assert found["tessera_cpu_us"] is None
+            assert found["not_measured"]["tessera_cpu_us"] == "go is not on the PATH"
+    assert document["seals"] == seals
     page = (tmp_path / "bench.html").read_text()
     assert "ingest_cpu_us" in page
     assert "<script" not in page
+
+
+def test_the_corpus_of_the_seals_is_no_longer_than_pays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, ...]] = []
+
+    def compare_seals(
+        _s: Settings, corpus: Corpus, _show: LoadShow, rounds: int, records: int
+    ) -> dict[str, Any]:
+        asked.append((len(corpus.index), rounds, records))
+        return SEALS
+
+    monkeypatch.setattr(sealing, "compare_seals", compare_seals)
+    monkeypatch.setattr(sealing, "CORPUS_RECORDS", 50)
+    options = BenchOptions(out=tmp_path, rounds=2, seal_records=1000, devices=3)
+    assert module.compare_seals(Settings(data_dir=tmp_path), options, LoadShow()) == SEALS
+    assert asked == [(50, 2, 1000)]
+    assert list((tmp_path / "bench-corpus").glob("*.bin")) == []

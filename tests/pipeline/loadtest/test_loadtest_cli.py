@@ -74,6 +74,7 @@ def test_a_corpus_is_made_twice_the_same_but_for_its_times(tmp_path: Path) -> No
         (("run", "--throughput", "0"), "--throughput 0"),
         (("run", "--throughput", "-1", "--find-max"), "--find-max begins at a rate"),
         (("run", "--producer-props", "linger.ms"), "expected key=value"),
+        (("compare", "--seal", "--partitions", "4"), "leave --partitions out"),
         (("corpus", "-o", "unused", "--record-size", "10"), "a record size of 10 bytes"),
         (("corpus", "-o", "unused", "--bad-share", "1.5"), "share of bad signatures"),
         (("corpus", "-o", "unused", "--access-share", "1", "--lifecycle-share", "0.5"), "must be parts of 1"),
@@ -118,6 +119,21 @@ def test_a_report_of_a_result(tmp_path: Path) -> None:
     done = run("report", str(tmp_path), "-o", str(tmp_path / "r.html"), "--title", "One & only")
     assert done.returncode == 0, done.stderr
     assert "<h1>One &amp; only</h1>" in (tmp_path / "r.html").read_text()
+
+
+def test_seal_beside_tessera_or_the_reason_why_not(tmp_path: Path) -> None:
+    asked = ("--seal", "--num-records", "2000", "--devices", "5")
+    done = run("compare", "-o", str(tmp_path), *asked, seconds=280)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "compare.json").read_text())
+    assert found["leaves"] == 2000
+    assert "attestream seal: " in done.stdout
+    if "Tessera" in found["contenders"]:
+        assert found["rounds"][0]["Tessera"]["done"] == 2000
+        assert "CPU time, Tessera / attestream: " in done.stdout
+    else:
+        assert f"Tessera: not measured, {found['not_measured']['Tessera']}" in done.stdout
+        assert found["ratios"] == {"tessera_cpu_ratio": None}
 
 
 def test_progress_is_told_in_plain_lines_where_nobody_watches() -> None:
