@@ -90,13 +90,17 @@ class IngestSession(TransactionalSession):
             follower.poll()
         # What a change of the tables ends is said before anything that was asked after it.
         outcomes = self._permits.sweep(self._states, self._clock.now_us())
-        for partition, batch in batches.items():
-            outcome = self._judges[partition[0]].process(batch, self._states[partition])
-            if partition in outcomes:
-                outcome.decisions[:0] = outcomes[partition].decisions
-            outcomes[partition] = outcome
-            self._next_offsets[partition] = batch[-1].offset + 1
-            self._clock.heard(batch[-1].append_us)
+        for topic, judge in self._judges.items():
+            places = [partition for partition in batches if partition[0] == topic]
+            if not places:
+                continue
+            judged = judge.process_all([(batches[place], self._states[place]) for place in places])
+            for partition, outcome in zip(places, judged, strict=True):
+                if partition in outcomes:
+                    outcome.decisions[:0] = outcomes[partition].decisions
+                outcomes[partition] = outcome
+                self._next_offsets[partition] = batches[partition][-1].offset + 1
+                self._clock.heard(batches[partition][-1].append_us)
         self._tick(outcomes)
         if outcomes:
             self._write(self._producer, outcomes)

@@ -35,16 +35,16 @@ def _place(topic: str, partition: int) -> bytes:
     return f"{topic}/{partition}/".encode()
 
 
+@lru_cache(maxsize=16)
+def _registry_header(offset: int) -> tuple[str, bytes]:
+    return ("registry.offset", b"%d" % offset)
+
+
 def accept(produce: Produce, item: VerifiedEvent) -> None:
     """Forward an accepted envelope, its bytes untouched, to the same partition."""
     source = item.source
-    produce(
-        EVENTS,
-        value=source.value,
-        key=source.key,
-        partition=source.partition,
-        headers=[("registry.offset", b"%d" % item.registry_offset), source_header(source)],
-    )
+    headers = [_registry_header(item.registry_offset), source_header(source)]
+    produce(EVENTS, value=source.value, key=source.key, partition=source.partition, headers=headers)
 
 
 def reject(produce: Produce, item: Rejection) -> None:

@@ -18,12 +18,19 @@ def admit(events: Iterable[VerifiedEvent | Rejection], state_of: Callable[[str],
         if isinstance(item, Rejection):
             outcome.rejected.append(item)
             continue
-        state = state_of(item.event.device_id)
-        rejection = _check(item, state, outcome)
-        if rejection is not None:
-            outcome.rejected.append(rejection)
-            continue
-        _take(item, state, outcome)
+        event = item.event
+        state = state_of(event.device_id)
+        if event.sequence != state.sequence + 1 or event.boot != state.boot:
+            rejection = _check(item, state, outcome)
+            if rejection is not None:
+                outcome.rejected.append(rejection)
+                continue
+            _skip_to(item, state, outcome)
+        state.sequence = event.sequence
+        source = item.source
+        state.last_append_ms = max(state.last_append_ms, source.append_ms)
+        state.remembered.add(event.sequence, source.offset, item.digest)
+        outcome.accepted.append(item)
     return outcome
 
 
@@ -51,17 +58,14 @@ def _check(item: VerifiedEvent, state: DeviceState, outcome: Outcome) -> Rejecti
     return _reject(item, Reason.EQUIVOCATION, detail)
 
 
-def _take(item: VerifiedEvent, state: DeviceState, outcome: Outcome) -> None:
+def _skip_to(item: VerifiedEvent, state: DeviceState, outcome: Outcome) -> None:
+    """Go to an event that is new, but not the next one; what was skipped is a finding."""
     event = item.event
     expected = state.sequence + 1 if event.boot == state.boot else 1
     if event.sequence != expected:
         outcome.findings.append(_gap(item, expected))
     if event.boot != state.boot:
         state.restart(event.boot)
-    state.sequence = event.sequence
-    state.last_append_ms = max(state.last_append_ms, item.source.append_ms)
-    state.remembered.add(event.sequence, item.source.offset, item.digest)
-    outcome.accepted.append(item)
 
 
 def _reject(item: VerifiedEvent, reason: Reason, detail: str) -> Rejection:

@@ -4,7 +4,7 @@ Everything here is a pure function of the records, the registry and the state; t
 writes and commits.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from processors.admit import admit
@@ -98,12 +98,43 @@ class Judge:
 
     def process(self, batch: Batch, states: States) -> Outcome:
         """Judge a batch in offset order; touched states are marked in `states`."""
-        outcome = admit(self._verdicts(batch), states.state_of)
-        outcome.findings += self.detectors.process(outcome.accepted, states.detectors_of)
+        return self.process_all([(batch, states)])[0]
+
+    def process_all(self, batches: Sequence[tuple[Batch, States]]) -> list[Outcome]:
+        """Judge batches of as many partitions, each with its states; return what each came to.
+
+        Together, since signatures are verified and readings judged for much less where they are many. A
+        device belongs to one partition: what was sent to another is rejected before anything is judged.
+        """
+        verdicts = self._verdicts([record for batch, _ in batches for record in batch])
+        outcomes, at = [], 0
+        places: dict[str, tuple[Outcome, States]] = {}
+        for batch, states in batches:
+            outcome = admit(verdicts[at : at + len(batch)], states.state_of)
+            at += len(batch)
+            outcomes.append(outcome)
+            place = outcome, states
+            for item in outcome.accepted:
+                places[item.event.device_id] = place
+        self._detect(outcomes, places)
+        for outcome, (_, states) in zip(outcomes, batches, strict=True):
+            self._touch(outcome, states)
+        return outcomes
+
+    def _detect(self, outcomes: list[Outcome], places: Mapping[str, tuple[Outcome, States]]) -> None:
+        """Let the detectors judge what was accepted, and give each partition what was found in it."""
+        accepted = [item for outcome in outcomes for item in outcome.accepted]
+        findings = self.detectors.process(accepted, lambda device: places[device][1].detectors_of(device))
+        for finding in findings:
+            places[finding.device_id][0].findings.append(finding)
+        for block in self._noise or ():
+            places[block.device_id][0].noise.append(block)
         if self._noise:
-            outcome.noise += self._noise
             self._noise.clear()
-        first_of: dict[str, VerifiedEvent] = {}  # the first ends a silence
+
+    def _touch(self, outcome: Outcome, states: States) -> None:
+        """Mark the states of devices that were heard; the first event ends a silence."""
+        first_of: dict[str, VerifiedEvent] = {}
         for item in outcome.accepted:
             first_of.setdefault(item.event.device_id, item)
         for device_id, item in first_of.items():
@@ -123,7 +154,6 @@ class Judge:
                     )
                     state.silent_since_ms = 0
             states.touch(device_id, state)
-        return outcome
 
     def _verdicts(self, batch: Batch) -> list[Verdict]:
         """Authenticate; where the registry may be behind, read it up once for the batch and look again."""

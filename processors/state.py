@@ -72,7 +72,8 @@ class RememberedSequences:
 
     def pack_since(self) -> bytes:
         """Return those that were added since the state was last written whole."""
-        return bytes(self._packed[len(self._packed) - self.since * _ENTRY.size :])
+        with memoryview(self._packed) as packed:
+            return bytes(packed[len(packed) - self.since * _ENTRY.size :])
 
 
 @dataclass(slots=True)

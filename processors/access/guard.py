@@ -4,7 +4,7 @@ A permit is live until it expires, or until a change of the tables takes it away
 Requests, changes and time come in the order in which the stage hands them over; nothing here reads a clock.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Protocol, cast
 
@@ -45,15 +45,16 @@ class Guard(Judge):
         super().__init__(authenticate, AccessMemories(detectors), view().registry, catch_up)
         self._view, self._freshen = view, freshen
 
-    def process(self, batch: Batch, states: States) -> Outcome:
-        """Judge a batch in offset order and decide what was accepted; touched states are marked."""
-        outcome = super().process(batch, states)
-        if outcome.accepted and not self._view().is_fresh:
+    def process_all(self, batches: Sequence[tuple[Batch, States]]) -> list[Outcome]:
+        """Judge batches, each in offset order, and decide what was accepted; touched states are marked."""
+        outcomes = super().process_all(batches)
+        if any(outcome.accepted for outcome in outcomes) and not self._view().is_fresh:
             self._freshen()
-        desk = _Desk(cast("LiveStates", states), self._view(), outcome)
-        for item in outcome.accepted:
-            desk.answer(item)
-        return outcome
+        for outcome, (_, states) in zip(outcomes, batches, strict=True):
+            desk = _Desk(cast("LiveStates", states), self._view(), outcome)
+            for item in outcome.accepted:
+                desk.answer(item)
+        return outcomes
 
     def sweep(
         self, states: LiveStates, devices: Iterable[str], since: int, now_us: int, outcome: Outcome

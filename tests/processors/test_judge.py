@@ -11,10 +11,13 @@ from processors.judge import Judge, NoDetectors
 from processors.model import Outcome, RawRecord, VerifiedEvent
 from processors.registry import Registry
 from processors.state import DeviceState, decode_state
+from schemas.noise import NoiseBlock
+from schemas.partition import partition_of
 from schemas.reasons import Reason
-from schemas.records import Finding, FindingStatus
+from schemas.records import Finding, FindingStatus, Severity
 from tests.kit.parties import (
     NOW_MS,
+    PARTITIONS,
     TELEMETRY_RAW,
     TRUST,
     RegistryTopic,
@@ -341,3 +344,55 @@ def test_silence_opens_and_clears_in_turn_whatever_happens(steps: list[tuple[str
             due = last_s is not None and now_s - last_s > SILENCE_S and is_open is None
             assert [each.status for each in found] == ([FindingStatus.OPENED] if due else [])
             is_open = found[0] if found else is_open
+
+
+# ---- many partitions at once -----------------------------------------------------------------------------
+
+
+class Loud(NoDetectors):
+    """Finds something in every event, and takes a print of it."""
+
+    def __init__(self, noise: list[NoiseBlock]) -> None:
+        self._noise, self.calls = noise, 0
+
+    def process(self, events: Sequence[VerifiedEvent], state_of: Callable[[str], Any]) -> list[Finding]:
+        self.calls += 1
+        found = []
+        for each in events:
+            device, offset = each.event.device_id, each.source.offset
+            state_of(device)
+            self._noise.append(NoiseBlock(device, 1, each.event.sequence, 0, offset, ()))
+            found.append(Finding("loud", Severity.LOW, device, offset, "an event", ()))
+        return found
+
+
+def test_partitions_are_judged_together_as_each_alone() -> None:
+    names = [f"device{number}" for number in range(24)]
+    topic = enrolled(*names)
+    by_partition: dict[int, list[RawRecord]] = {}
+    for sequence in (1, 2, 2, 4):
+        for name in names:
+            number = partition_of(identity_of(name).did.encode(), PARTITIONS)
+            held = by_partition.setdefault(number, [])
+            held.append(sent(name, event_of(name, sequence=sequence), len(held)))
+    assert len(by_partition) > 2
+
+    def judged(groups: list[list[int]]) -> tuple[dict[int, Outcome], int]:
+        noise: list[NoiseBlock] = []
+        detectors = Loud(noise)
+        judge = Judge(telemetry_judge(), detectors, topic.table, lambda: True, noise=noise)
+        states = {number: States() for number in by_partition}
+        outcomes: dict[int, Outcome] = {}
+        for group in groups:
+            found = judge.process_all([(by_partition[number], states[number]) for number in group])
+            outcomes |= dict(zip(group, found, strict=True))
+        for number, each in states.items():
+            assert {partition_of(device.encode(), PARTITIONS) for device in each.touched} == {number}
+        return outcomes, detectors.calls
+
+    alone, calls = judged([[number] for number in by_partition])
+    assert calls == len(by_partition)
+    together, calls = judged([list(by_partition)])
+    assert calls == 1
+    assert together == alone
+    assert all(outcome.rejected and outcome.noise and outcome.findings for outcome in together.values())
