@@ -144,9 +144,8 @@ class Loop:
         batches = self._batches(events)
         producer, writes = Counted(), []
         times = [time.process_time()]
-        outcomes = {
-            place: self._judge.process(batch, self._states[place]) for place, batch in batches.items()
-        }
+        judged = self._judge.process_all([(batch, self._states[place]) for place, batch in batches.items()])
+        outcomes = dict(zip(batches, judged, strict=True))
         times.append(time.process_time())
         for place, outcome in outcomes.items():
             _put(producer, place, outcome)
