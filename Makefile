@@ -9,13 +9,15 @@ NATIVE := $(CURDIR)/build/native
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test eval bench native native-test conformance faults faults-broken soak lint format lock clean
+.PHONY: help demo test eval bench bench-costs bench-scale native native-test conformance faults faults-broken soak lint format lock clean
 
 help:
 	@echo "make demo   run the whole path on real vitals with attacks mixed in   (ARGS='--seconds 30 --report r.json')"
 	@echo "make test   run the tests                                            (ARGS='-k replay')"
 	@echo "make eval   measure the detectors: false alarms, recall, delay, CPU   (DATA=DIR for labelled series)"
 	@echo "make bench  measure throughput, latency, CPU and memory, and three baselines   (ARGS='--rounds 1')"
+	@echo "make bench-costs   measure what attestream size reckons with               (ARGS='--rounds 1')"
+	@echo "make bench-scale   do costs grow linearly with devices and leaves?         (ARGS='--workers')"
 	@echo "make native   build the Rust crate that verifies signatures in batches, into .venv; needs cargo"
 	@echo "make native-test   test the crate, and the verification of signatures with it"
 	@echo "make conformance   foreign verifiers and receivers; needs Go, Node, Python 3.12+ and Debian packages"
@@ -43,6 +45,14 @@ eval: $(READY) $(if $(DATA),,$(RIVER)/.ready)
 # Writes build/bench.json and build/bench.html; under 30 minutes.
 bench: $(READY)
 	@$(BIN)/attestream loadtest bench $(ARGS)
+
+# Writes build/costs.json; some five minutes.
+bench-costs: $(READY)
+	@$(BIN)/attestream loadtest costs $(ARGS)
+
+# Writes build/scale.json; some fifteen minutes, and 15 GB of disk meanwhile.
+bench-scale: $(READY)
+	@$(BIN)/attestream loadtest scale $(ARGS)
 
 # The baselines' packages, in a folder of their own: nothing else is to find them.
 $(RIVER)/.ready: tests/eval/requirements.txt | $(READY)

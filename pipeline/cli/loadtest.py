@@ -1,4 +1,4 @@
-"""`attestream loadtest corpus|run|compare|report`: what a stack bears, and how fast it is meanwhile."""
+"""`attestream loadtest`: what a stack bears, and how fast it is meanwhile; its benches are in `loadbench`."""
 
 import json
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipeline.cli.loadbench import bench, costs, scale
 from pipeline.cli.loadtold import tell_comparison, tell_run, tell_seals
 from pipeline.cli.options import BootstrapServers, CommandConfig, DataDir, settings_from
 
@@ -41,7 +42,8 @@ def register(app: typer.Typer) -> None:
     loadtest.command(name="run")(run)
     loadtest.command(name="compare")(compare)
     loadtest.command(name="report")(report)
-    loadtest.command(name="bench")(bench)
+    for command in (bench, costs, scale):
+        loadtest.command(name=command.__name__)(command)
     app.add_typer(loadtest, name="loadtest")
 
 
@@ -244,57 +246,6 @@ def compare(  # noqa: PLR0917 - typer takes every option as a parameter
     else:
         tell_comparison(found)
     print(f"results in {out / 'compare.json'}")
-
-
-def bench(  # noqa: PLR0917 - typer takes every option as a parameter
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of bench.json and bench.html.")] = Path(
-        "build"
-    ),
-    rounds: Annotated[int, typer.Option(help="Of working off a backlog; medians count.", min=1)] = 3,
-    drain_records: Annotated[int, typer.Option(help="Records of such a backlog.", min=1000)] = 40_000,
-    seal_records: Annotated[
-        int, typer.Option(help="Leaves of seal's backlog, and of Tessera's.", min=1000)
-    ] = 500_000,
-    devices: Devices = 2000,
-    trial_seconds: Annotated[float, typer.Option(help="Of one rate of the search.", min=1.0)] = 10.0,
-    confirm_seconds: Annotated[float, typer.Option(help="The rate found is held so long.", min=1.0)] = 60.0,
-    half_seconds: Annotated[float, typer.Option(help="At half that rate.", min=1.0)] = 30.0,
-    objective_ms: Annotated[float, typer.Option(help="Bound of the p99 until accepted.", min=1.0)] = 1000.0,
-    many_devices: Annotated[
-        int, typer.Option(help="Devices for a worker's memory; 0 leaves it out.", min=0)
-    ] = 100_000,
-) -> None:
-    """Measure the figures that the documents quote: CPU time, sustained rate, latencies, memory, baselines.
-
-    With the native verifier where it is installed, and without.
-    """
-    from pipeline.demo.session import interruptible
-    from pipeline.loadtest.bench import KEYS, BenchOptions
-    from pipeline.loadtest.bench import bench as measure
-    from pipeline.loadtest.show import LoadShow
-
-    options = BenchOptions(
-        rounds=rounds,
-        drain_records=drain_records,
-        seal_records=seal_records,
-        devices=devices,
-        trial_s=trial_seconds,
-        confirm_s=confirm_seconds,
-        half_s=half_seconds,
-        objective_ms=objective_ms,
-        many_devices=many_devices,
-        out=out,
-    )
-    with interruptible():
-        found = measure(settings_from(), options, LoadShow())
-    for title, figures in (
-        ("native" if found["native"] else "no crate", found),
-        ("wheels", found["wheels_only"]),
-    ):
-        print(f"{title}: " + ", ".join(f"{name} {figures[name]}" for name in KEYS))
-    print(f"results in {out / 'bench.json'} and {out / 'bench.html'}")
-    if found["lost"] or found["duplicated"]:
-        raise typer.Exit(FAILED)
 
 
 def report(

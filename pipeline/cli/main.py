@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "pipeline.cli.silence": ("silence",),
     "pipeline.cli.detect": ("detect",),
     "pipeline.cli.loadtest": ("loadtest",),
+    "pipeline.cli.size": ("size",),
 }
 
 USAGE_ERROR = 2

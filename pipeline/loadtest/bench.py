@@ -84,9 +84,9 @@ def bench(settings: Settings, options: BenchOptions, show: LoadShow) -> dict[str
     seals = compare_seals(settings, options, show)
     by_crate = None
     if find_spec(CRATE) is not None:
-        with _verifier("require"):
+        with verifier("require"):
             by_crate = Bench(settings, options, show).run()
-    with _verifier("off"):
+    with verifier("off"):
         by_wheel = Bench(settings, options, show).run()
     best = by_crate or by_wheel
     for each in (best, by_wheel):
@@ -138,7 +138,7 @@ def _shown(value: float | None) -> str:
 
 
 @contextmanager
-def _verifier(choice: str) -> Iterator[None]:
+def verifier(choice: str) -> Iterator[None]:
     """Let all processes that are started take one verifier."""
     before = os.environ.get(VARIABLE)
     os.environ[VARIABLE] = choice

@@ -11,6 +11,7 @@ from importlib import resources
 from statistics import median
 from typing import Any, NamedTuple
 
+from loadtests.pace import loop_ns
 from pipeline.detectreplay import Silences
 from processors.detect import DetectConfig, SilenceRule, TelemetryDetectors
 from processors.model import RawRecord
@@ -18,7 +19,6 @@ from processors.samenoise import NoiseMemory, SameNoise
 from schemas.noise import NoiseBlock, encode_noise
 from schemas.records import Finding, FindingStatus, Severity
 from tests.eval.record import PARTITION, TOPIC, Reading
-from tests.kit.pace import loop_ns
 
 SILENCE_AFTER_S = 150.0
 """Two and a half of the record's intervals. The default of the stage (30 s) is for devices that report
@@ -44,7 +44,7 @@ class Alarm:
 
 
 class Cpu(NamedTuple):
-    """CPU of an event in us, and of a step of a plain loop in ns in the same run (`tests/kit/pace.py`)."""
+    """CPU of an event in us, and of a step of a plain loop in ns in the same run (`loadtests/pace.py`)."""
 
     us_per_event: float
     loop_ns: float

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from statistics import median
 
+from loadtests.pace import loop_ns
 from loadtests.vitals import rows
 from processors.detect import DetectConfig, TelemetryDetectors
 from processors.detect.blocks import BLOCK
@@ -19,7 +20,6 @@ from processors.model import RawRecord, VerifiedEvent
 from schemas.envelope import PayloadKind
 from schemas.events import decode_event, encode_event
 from schemas.mdc import BY_NAME
-from tests.kit.pace import loop_ns
 
 Sent = tuple[bytes, RawRecord]
 """An event's payload, and the record that holds it."""
