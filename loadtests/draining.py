@@ -14,8 +14,8 @@ from loadtests.processes import MIB
 SAMPLE_S = 0.2
 OFTEN_S = 0.05
 """For what is done in great steps: the CPU time until the next look belongs to the next step."""
-COLD_SHARE = 0.15
-"""Of the records: caches are cold and libraries are loaded while these are worked off."""
+COLD_SHARE = 0.3
+"""Of the records: caches are cold, libraries are loaded, and devices are new while these are worked off."""
 QUIET_S = 60.0
 
 

@@ -72,6 +72,7 @@ class Figures:
     values: dict[str, float | None] = field(default_factory=lambda: dict.fromkeys(KEYS))
     why_not: dict[str, str] = field(default_factory=dict)
     runs: list[dict[str, Any]] = field(default_factory=list)
+    faust_cpu_us: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Figures by name; what was not measured is null, with its reason."""
@@ -87,7 +88,7 @@ def bench(settings: Settings, options: BenchOptions, show: LoadShow) -> dict[str
         with verifier("require"):
             by_crate = Bench(settings, options, show).run()
     with verifier("off"):
-        by_wheel = Bench(settings, options, show).run()
+        by_wheel = Bench(settings, options, show, by_crate.faust_cpu_us if by_crate else None).run()
     best = by_crate or by_wheel
     for each in (best, by_wheel):
         _take_seals(each, seals)
@@ -154,9 +155,12 @@ def verifier(choice: str) -> Iterator[None]:
 class Bench:
     """All figures with one verifier."""
 
-    def __init__(self, settings: Settings, options: BenchOptions, show: LoadShow) -> None:
+    def __init__(
+        self, settings: Settings, options: BenchOptions, show: LoadShow, faust_cpu_us: float | None = None
+    ) -> None:
+        """`faust_cpu_us` is Faust's as measured before: it has the wheel's verifier whatever ingest has."""
         self._settings, self._options, self._show = settings, options, show
-        self._found = Figures()
+        self._found = Figures(faust_cpu_us=faust_cpu_us)
 
     def run(self) -> Figures:
         """Measure one after another."""
@@ -171,14 +175,20 @@ class Bench:
     def _drains(self) -> float:
         """Let all work off clean records, and ingest those with forgeries; return ingest's rate."""
         options, values = self._options, self._found.values
-        with self._corpus(options.drain_records, options.devices) as corpus:
-            clean = compare.compare(self._settings, corpus, self._show, options.rounds, (PLAIN, FAUST, OURS))
-        with self._corpus(options.drain_records, options.devices, BAD_SHARE) as corpus:
+        faust = (FAUST,) if self._found.faust_cpu_us is None else ()
+        pace = float(options.devices)
+        with self._corpus(options.drain_records, options.devices, event_rate=pace) as corpus:
+            clean = compare.compare(self._settings, corpus, self._show, options.rounds, (PLAIN, *faust, OURS))
+        with self._corpus(options.drain_records, options.devices, BAD_SHARE, pace) as corpus:
             forged = compare.compare(self._settings, corpus, self._show, options.rounds, (OURS,))
         ours: Mapping[str, float] = clean["contenders"][OURS]
         values["ingest_cpu_us"] = ours["cpu_us"]
         values["ingest_cpu_us_bad1pct"] = forged["contenders"][OURS]["cpu_us"]
-        values.update(clean["ratios"])
+        values["plain_loop_share"] = clean["ratios"]["plain_loop_share"]
+        if faust:
+            self._found.faust_cpu_us = clean["contenders"][FAUST]["cpu_us"]
+        if self._found.faust_cpu_us is not None and ours["cpu_us"]:
+            values["faust_cpu_ratio"] = round(self._found.faust_cpu_us / ours["cpu_us"], 2)
         return ours["rate"]
 
     def _search(self, rate: float) -> None:

@@ -254,35 +254,31 @@ def _values(
 ) -> tuple[Array, Array | None, Array | None]:
     """Return events' values by signal, where an event has one, and which events are fit to be judged here.
 
-    None stands for all. `data` are doubles, `shapes` the codes that each event gives with them.
+    None stands for all. `data` are doubles or their bytes, `shapes` the codes that come with them.
     """
-    count, kinds = len(shapes), list(dict.fromkeys(shapes))
-    if len(kinds) == 1 and list(map(len, data)).count(_length(kinds[0], data[0])) == count:
-        positions = rows.positions_of(kinds[0])
+    count, kinds = len(shapes), {kind: number for number, kind in enumerate(dict.fromkeys(shapes))}
+    flat = np.frombuffer(b"".join(data), "<f8")
+    length = np.fromiter(map(len, data), np.intp, count)
+    if not isinstance(data[0], array):
+        length //= WORD
+    if len(kinds) == 1 and (length == len(shapes[0])).all():
+        positions = rows.positions_of(shapes[0])
         if positions is not None and (positions >= 0).all():
-            return np.frombuffer(b"".join(data), "<f8").reshape(count, -1).take(positions, axis=1), None, None
+            return flat.reshape(count, -1).take(positions, axis=1), None, None
+    kind_of = np.fromiter(map(kinds.__getitem__, shapes), np.intp, count)
+    begin = np.cumsum(length) - length
     signals = len(rows.place.signals)
     value, is_here = np.zeros((count, signals)), np.zeros((count, signals), np.bool_)
     is_fit = np.zeros(count, np.bool_)
-    for kind in kinds[:MOST_SHAPES]:
+    for kind, number in list(kinds.items())[:MOST_SHAPES]:
         positions = rows.positions_of(kind)
         if positions is None:
             continue
-        numbers = [
-            number
-            for number, shape in enumerate(shapes)
-            if shape == kind and len(data[number]) == _length(kind, data[number])
-        ]
-        found = np.frombuffer(b"".join([data[number] for number in numbers]), "<f8").reshape(-1, len(kind))
-        which, here = np.array(numbers, np.intp)[:, None], np.flatnonzero(positions >= 0)
-        value[which, here] = found[:, positions[here]]
+        which = np.flatnonzero((kind_of == number) & (length == len(kind)))[:, None]
+        here = np.flatnonzero(positions >= 0)
+        value[which, here] = flat[begin[which] + positions[here]]
         is_here[which, here] = is_fit[which] = True
     return value, is_here, is_fit
-
-
-def _length(codes: tuple[int, ...], data: Any) -> int:
-    """Tell how long as many values are as there are codes: data are doubles, or their bytes."""
-    return len(codes) * (1 if isinstance(data, array) else WORD)
 
 
 def _packed(values: list[Sequence[float]]) -> Sequence[Any]:
