@@ -11,15 +11,15 @@ from loadtests.draining import Sample, StuckError, steady, watch
 def test_the_cold_beginning_and_the_idle_end_do_not_count() -> None:
     samples = [
         Sample(0.0, 0, 0.0, 0.0, 10),
-        Sample(5.0, 100, 4.0, 1.0, 20),
-        Sample(6.0, 200, 4.5, 1.1, 30),
+        Sample(5.0, 200, 4.0, 1.0, 20),
+        Sample(6.0, 400, 4.5, 1.1, 30),
         Sample(14.0, 1000, 8.5, 1.9, 25),
         Sample(20.0, 1000, 8.6, 2.5, 25),
     ]
     found = steady("x", samples, 1000)
-    assert found.rate == pytest.approx(100.0)
-    assert found.cpu_us == pytest.approx(5000.0)
-    assert found.broker_cpu_us == pytest.approx(1000.0)
+    assert found.rate == pytest.approx(75.0)
+    assert found.cpu_us == pytest.approx(4.0 / 600 * 1e6)
+    assert found.broker_cpu_us == pytest.approx(0.8 / 600 * 1e6)
 
 
 def test_one_step_from_nothing_to_all_is_measured_from_its_start() -> None:
