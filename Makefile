@@ -9,13 +9,14 @@ NATIVE := $(CURDIR)/build/native
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test eval bench bench-costs bench-scale native native-test conformance faults faults-broken soak lint format lock clean
+.PHONY: help demo test eval bench bench-costs bench-scale profile native native-test conformance faults faults-broken soak lint format lock clean
 
 help:
 	@echo "make demo   run the whole path on real vitals with attacks mixed in   (ARGS='--seconds 30 --report r.json')"
 	@echo "make test   run the tests                                            (ARGS='-k replay')"
 	@echo "make eval   measure the detectors: false alarms, recall, delay, CPU   (DATA=DIR for labelled series)"
 	@echo "make bench  measure throughput, latency, CPU and memory, and three baselines   (ARGS='--rounds 1')"
+	@echo "make profile  draw where the CPU time of ingest goes, as a flame graph"
 	@echo "make bench-costs   measure what attestream size reckons with               (ARGS='--rounds 1')"
 	@echo "make bench-scale   do costs grow linearly with devices and leaves?         (ARGS='--workers')"
 	@echo "make native   build the Rust crate that verifies signatures in batches, into .venv; needs cargo"
@@ -53,6 +54,15 @@ bench-costs: $(READY)
 # Writes build/scale.json; some fifteen minutes, and 15 GB of disk meanwhile.
 bench-scale: $(READY)
 	@$(BIN)/attestream loadtest scale $(ARGS)
+
+# Writes build/ingest.svg, a flame graph.
+profile: $(READY) build/profiler/.ready
+	@$(BIN)/attestream loadtest profile --py-spy build/profiler/bin/py-spy $(ARGS)
+
+build/profiler/.ready: deploy/profiler.txt | $(READY)
+	@rm -rf build/profiler
+	@$(BIN)/python -m pip --disable-pip-version-check install -q --require-hashes --target build/profiler -r $<
+	@touch $@
 
 # The baselines' packages, in a folder of their own: nothing else is to find them.
 $(RIVER)/.ready: tests/eval/requirements.txt | $(READY)

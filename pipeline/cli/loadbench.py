@@ -61,6 +61,32 @@ def bench(  # noqa: PLR0917 - typer takes every option as a parameter
         raise typer.Exit(FAILED)
 
 
+def profile(
+    py_spy: Annotated[Path, typer.Option(help="The program that looks: `make profile` fetches it.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The picture.")] = Path("build/ingest.svg"),
+    num_records: Annotated[int, typer.Option(help="Records of the backlog.", min=1000)] = 100_000,
+    devices: Annotated[int, typer.Option(help="How many devices sign.", min=1)] = 1000,
+    bad_share: Annotated[float, typer.Option(help="Share of forgeries.", min=0.0, max=1.0)] = 0.0,
+) -> None:
+    """Draw where the CPU time of ingest goes, as a flame graph, while it works off a backlog."""
+    from pipeline.demo.session import interruptible
+    from pipeline.loadtest.profiling import profile as draw
+    from pipeline.loadtest.run import CorpusOptions, RunOptions, corpus_of
+    from pipeline.loadtest.show import LoadShow
+
+    settings, show = settings_from(), LoadShow()
+    made = CorpusOptions(
+        devices=devices,
+        records=num_records,
+        bad_share=bad_share,
+        event_rate=float(devices),
+        log_name=settings.log_name,
+    )
+    with interruptible(), corpus_of(RunOptions(rate=0.0, made=made), show) as corpus:
+        found = draw(settings, corpus, show, py_spy, out)
+    print(f"{found.cpu_us:,.1f} us CPU an envelope while py-spy looked on, {found.rate:,.0f}/s; {out}")
+
+
 def costs(  # noqa: PLR0917 - typer takes every option as a parameter
     out: Annotated[Path, typer.Option("--out", "-o", help="The file of costs.")] = Path("build/costs.json"),
     devices: Annotated[int, typer.Option(help="How many devices report.", min=1)] = 1000,

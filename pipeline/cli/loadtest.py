@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.cli.loadbench import bench, costs, scale
+from pipeline.cli.loadbench import bench, costs, profile, scale
 from pipeline.cli.loadtold import tell_comparison, tell_run, tell_seals
 from pipeline.cli.options import BootstrapServers, CommandConfig, DataDir, settings_from
 
@@ -42,7 +42,7 @@ def register(app: typer.Typer) -> None:
     loadtest.command(name="run")(run)
     loadtest.command(name="compare")(compare)
     loadtest.command(name="report")(report)
-    for command in (bench, costs, scale):
+    for command in (bench, costs, scale, profile):
         loadtest.command(name=command.__name__)(command)
     app.add_typer(loadtest, name="loadtest")
 

@@ -114,8 +114,8 @@ def drain(stack: Site, corpus: Corpus, name: str, show: LoadShow) -> Drained:
         show.step(f"{name}: {done * 100 // count} % of {count:,}")
 
     if name == OURS:
-        with worker(stack.settings, "ingest") as pid, closing(_committed(target)) as committed:
-            return watch(name, lambda: {name: pid}, broker, committed.total, count, on_progress)
+        with worker(stack.settings, "ingest") as pid, closing(committed(target)) as done_by:
+            return watch(name, lambda: {name: pid}, broker, done_by.total, count, on_progress)
     _create(admin(stack.settings), TOPICS[name], target.partitions)
     said: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="attestream-baseline-") as folder:
@@ -158,7 +158,8 @@ def worker(settings: Settings, stage: str, slot: int = 0) -> Iterator[int]:
         leash.release()
 
 
-def _committed(target: Target) -> Committed:
+def committed(target: Target) -> Committed:
+    """Tell how far ingest has come."""
     places = [(topic, number) for topic in target.raw.values() for number in range(target.partitions)]
     return Committed(target.properties, target.group, places)
 
