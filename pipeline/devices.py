@@ -6,13 +6,16 @@ from typing import Any
 from pipeline.statestore import Partition, StateStore
 from processors.judge import Detectors
 from processors.state import DELTA, DeviceState, decode_state, last_append_if_due
-from schemas.errors import CodecError
 
 MAX_CACHED = 20_000
 """States kept in memory; the others are read from RocksDB when their devices speak."""
 
 PROGRESS_EVERY = 5000
 """States read between two signs of life while a partition is taken up."""
+
+
+class _OrphanError(Exception):
+    """A delta stands in the store, and what it changes does not."""
 
 
 class PartitionStates:
@@ -38,7 +41,13 @@ class PartitionStates:
         """Of each device that is due to speak again: not of those already reported silent."""
         self.next_expiry_us: dict[str, int] = {}
         """Of each device with a live permit, when the first of them ends."""
-        for number, (key, value, delta) in enumerate(_with_deltas(store.items(partition))):
+        try:
+            self._read_all(on_progress, expiry_of)
+        except _OrphanError as error:
+            raise store.damaged(partition, error) from error
+
+    def _read_all(self, on_progress: Callable[[int], None], expiry_of: Callable[[bytes], int] | None) -> None:
+        for number, (key, value, delta) in enumerate(_with_deltas(self._store.items(self.partition))):
             if number % PROGRESS_EVERY == 0:
                 on_progress(number)
             last_append_ms = last_append_if_due(value, delta)
@@ -97,7 +106,7 @@ class PartitionStates:
 def _with_deltas(items: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes, bytes | None]]:
     """Join each state with its delta, whose key follows, if only after those that begin with its own.
 
-    Raises CodecError for a delta without a state.
+    Raises _OrphanError for a delta without a state: no commit leaves such a thing.
     """
     waiting: dict[bytes, bytes] = {}
     for key, value in items:
@@ -105,7 +114,7 @@ def _with_deltas(items: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, 
             own = key[: -len(DELTA)]
             if own not in waiting:
                 message = f"a device_delta of {own!r}, whose device_state is not there"
-                raise CodecError(message)
+                raise _OrphanError(message)
             yield own, waiting.pop(own), value
             continue
         # A key that this one does not begin with comes to its delta, if it has one, before this one does.

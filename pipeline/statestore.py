@@ -54,6 +54,10 @@ class StateStore:
         for key, value in self._copy.items(prefix):
             yield key[len(prefix) :], value
 
+    def damaged(self, partition: Partition, why: object) -> Exception:
+        """Take note that states of a partition do not fit together; the caller raises what this returns."""
+        return self._copy.damaged(f"states of {partition[0]}[{partition[1]}]: {why}")
+
     def position(self, partition: Partition) -> ChangelogPosition | None:
         """How far the changelog of a partition has been applied; None where nothing was."""
         found = self._copy.get(_position_key(partition))

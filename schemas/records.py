@@ -25,6 +25,9 @@ def _part(data: bytes | None) -> bytes:
     return (_LENGTHS[length] if length < len(_LENGTHS) else length.to_bytes(4, "big")) + data
 
 
+_SHORT = 64
+
+
 @lru_cache(maxsize=1024)
 def _name(name: str) -> bytes:
     return _part(name.encode())
@@ -34,7 +37,8 @@ def key_digest(key: bytes | None, headers: Headers) -> bytes:
     """BLAKE3 over key, header count, and each header's name and value, all length-prefixed (u32be)."""
     parts = [_part(key), len(headers).to_bytes(4, "big")]
     for name, value in headers:
-        parts += (_name(name), _part(value))
+        # Names are the sender's: long ones are not kept.
+        parts += (_name(name) if len(name) <= _SHORT else _part(name.encode()), _part(value))
     return blake3(b"".join(parts)).digest()
 
 

@@ -29,13 +29,13 @@ class Profiler:
     """py-spy beside a process. Raises LoadTestError where it cannot look, with what it said."""
 
     def __init__(self, py_spy: Path, pid: int, out: Path, log: Path) -> None:
+        if not py_spy.is_file():
+            raise LoadTestError(f"there is no {py_spy}: `make profile` fetches it")
         self._out, self._log, self._leash = out, log, Leash()
         argv = [
             str(py_spy), "record", "--pid", str(pid), "--output", str(out), "--format", "flamegraph",
             "--rate", str(SAMPLES_A_SECOND), "--duration", str(MOST_S), "--nonblocking", "--function",
         ]  # fmt: skip
-        if not py_spy.is_file():
-            raise LoadTestError(f"there is no {py_spy}: `make profile` fetches it")
         self._process = spawn(argv, log, leash=self._leash)
 
     def close(self) -> None:

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from pipeline.devices import PartitionStates
 from pipeline.statestore import ChangelogPosition, Partition, StateStore
+from pipeline.workingcopy import CopyDamagedError
 from processors.detect import DetectConfig, TelemetryDetectors
 from processors.detect.telemetry_state import SignalState
 from processors.judge import NoDetectors
 from processors.state import DELTA, DeviceState
-from schemas.errors import CodecError
 
 # Names that could be taken for each other where keys are prefixes.
 PLACES: tuple[Partition, ...] = (
@@ -203,7 +203,10 @@ def test_a_device_whose_name_others_begin_with_has_its_own_delta(store: StateSto
     assert {name: opened(store).state_of(name).last_append_ms for name in names} == expected
 
 
-def test_a_delta_without_its_state_is_told_of(store: StateStore) -> None:
-    store.write([(A, b"did:web:a" + DELTA, b"delta")], {})
-    with pytest.raises(CodecError, match="did:web:a"):
+def test_a_delta_without_its_state_is_damage_that_is_mended(store: StateStore) -> None:
+    store.write([(A, b"did:web:a" + DELTA, b"delta")], {A: ChangelogPosition("id", 1)})
+    with pytest.raises(CopyDamagedError, match="did:web:a"):
         opened(store)
+    store.mend()
+    assert store.position(A) is None, "it is restored from the changelog"
+    assert opened(store).last_append_ms == {}

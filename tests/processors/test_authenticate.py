@@ -320,6 +320,18 @@ def test_a_forged_event_is_judged_by_its_signature_before_its_time_or_number_mat
 # ---- batches ---------------------------------------------------------------------------------------------
 
 
+def test_of_several_signatures_at_fault_the_first_is_named() -> None:
+    payload = payload_of(DID)
+    approval = replace(approval_of("approver", payload), signature=bytes(64))
+    device = replace(DEVICE.sign(PayloadKind.TELEMETRY, LOG, payload), signature=bytes(64))
+    (verdict,) = telemetry_judge().process(
+        [sent("device", SignedEnvelope(payload, (device, approval)).encode())], TABLE
+    )
+    assert isinstance(verdict, Rejection)
+    assert verdict.reason is Reason.BAD_SIGNATURE
+    assert verdict.detail == "the signature by key 'k1' does not verify"
+
+
 def approved(index: int, *, good: bool) -> bytes:
     payload = payload_of(DID, sequence=index + 1)
     approval = approval_of("approver", payload)
