@@ -18,7 +18,7 @@ def bench(  # noqa: PLR0917 - typer takes every option as a parameter
     drain_records: Annotated[int, typer.Option(help="Records of such a backlog.", min=1000)] = 100_000,
     seal_records: Annotated[
         int, typer.Option(help="Leaves of seal's backlog, and of Tessera's.", min=1000)
-    ] = 500_000,
+    ] = 300_000,
     devices: Annotated[int, typer.Option(help="How many devices sign.", min=1)] = 1000,
     trial_seconds: Annotated[float, typer.Option(help="Of one rate of the search.", min=1.0)] = 10.0,
     confirm_seconds: Annotated[float, typer.Option(help="The rate found is held so long.", min=1.0)] = 60.0,
