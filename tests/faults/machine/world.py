@@ -8,7 +8,6 @@ import contextlib
 import json
 import os
 import random
-import re
 import signal
 import threading
 import time
@@ -28,6 +27,7 @@ from tests.faults.machine.oracle import Oracle, Watcher
 from tests.faults.machine.seams import Seam, struck_by
 from tests.faults.machine.workload import MIXES, Workload
 from tests.faults.machine.zygote import Worker, Zygote
+from tests.kit.brokerfault import has_broker_fault
 
 SESSION_S = 2.0
 TRANSACTION_S = 4.0
@@ -42,9 +42,6 @@ FOUND_S = 10.0
 """A schedule that has found something settles for so long at most."""
 SKIPPED_S = 3 * TRANSACTION_S
 """A verdict may show so much later than the next: an open transaction hides what is behind it."""
-MAP_FAULT = b"a fault occurred in an unsafe memory access operation"
-LOST_MARKERS = re.compile(rb"Couldn't find leader endpoint for partitions [^\n]*__consumer_offsets")
-"""Only where a whole transaction is meant: a topic that is deleted takes its own partitions along."""
 Place = tuple[str, int]
 
 EXPECTED_ENDINGS = ("SupersededError", "_FATAL", "_FENCED", "FENCED_INSTANCE_ID", "fenced", "the loop hangs")
@@ -320,14 +317,8 @@ class World:
 
     @property
     def has_broker_fault(self) -> bool:
-        """It broke its own log, in one of two ways (docs/faults.md); what it shows then is nobody's word.
-
-        Its memory maps failed: an index on a full disk has no page for its next entry (SIGBUS). It answers
-        with an error and leaves the batch in its file, unknown to its own books: an abort that follows does
-        not hide it. Or a transaction was committed while no partition had a leader, without its markers.
-        """
-        log = (self.data_dir / "run" / "kafka.log").read_bytes()
-        return MAP_FAULT in log or LOST_MARKERS.search(log) is not None
+        """It broke its own log (docs/faults.md)."""
+        return has_broker_fault(self.data_dir)
 
     def pause_broker(self) -> None:
         """SIGSTOP."""

@@ -227,11 +227,10 @@ def test_rounds_of_columns_judge_as_one_event_after_another(seed: int, restart: 
     one_by_one = judged(([each] for each in events), changes)
     parts = (events[:changes], events[changes:])
     batches = [batch for part in parts for batch in cut(part, (3, 60, 200, 900, 2500), rng)]
-    found, states, noise, spliced = judged(batches, changes, restart=restart)
+    found, states, noise, _ = judged(batches, changes, restart=restart)
     assert found == one_by_one.found
     assert states == one_by_one.states
     assert noise == one_by_one.noise
-    assert spliced > 5
     assert len(noise) > 20
     rules = {text.split("rule='")[1].split("'")[0] for text in found}
     assert len(rules) >= 8, rules
