@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from loadtests import results
@@ -299,11 +300,10 @@ def bench_corpus(  # noqa: PLR0917 - for what, and of what
         event_rate=event_rate,
         log_name=settings.log_name,
     )
-    folder = options.out / "bench-corpus"
-    make_corpus(folder, asked, show)
-    corpus = Corpus(folder)
-    try:
-        yield corpus
-    finally:
-        corpus.close()
-        corpus.path.unlink()
+    with TemporaryDirectory(prefix="attestream-corpus-") as made:
+        make_corpus(Path(made), asked, show)
+        corpus = Corpus(Path(made))
+        try:
+            yield corpus
+        finally:
+            corpus.close()
