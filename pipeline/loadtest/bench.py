@@ -115,7 +115,7 @@ def bench(settings: Settings, options: BenchOptions, show: LoadShow) -> dict[str
 def compare_seals(settings: Settings, options: BenchOptions, show: LoadShow) -> dict[str, Any]:
     """Let seal and Tessera make logs of the same leaves."""
     records = min(options.seal_records, sealing.CORPUS_RECORDS)
-    with bench_corpus(settings, options, show, records, options.devices) as corpus:
+    with bench_corpus(settings, show, records, options.devices) as corpus:
         return sealing.compare_seals(settings, corpus, show, options.rounds, options.seal_records)
 
 
@@ -271,9 +271,7 @@ class Bench:
     def _corpus(
         self, records: int, devices: int, bad_share: float = 0.0, event_rate: float = 20_000.0
     ) -> AbstractContextManager[Corpus]:
-        return bench_corpus(
-            self._settings, self._options, self._show, records, devices, bad_share, event_rate
-        )
+        return bench_corpus(self._settings, self._show, records, devices, bad_share, event_rate)
 
     @contextmanager
     def _stack(self, corpus: Corpus) -> Iterator[site.Site]:
@@ -285,7 +283,6 @@ class Bench:
 @contextmanager
 def bench_corpus(  # noqa: PLR0917 - for what, and of what
     settings: Settings,
-    options: BenchOptions,
     show: LoadShow,
     records: int,
     devices: int,
