@@ -20,6 +20,7 @@ from schemas.envelope import PayloadKind, Signature, SignedEnvelope, pae, pae_pr
 from schemas.events import MAX_READINGS, encode_event
 from schemas.mdc import BY_NAME
 from schemas.signing import SigningIdentity
+from schemas.varint import write_long
 
 RECORDS_AN_ATTACK, VICTIMS_A_WARD = 2, 2
 """So many forgeries, at least, are about one device before the next one's turn, and so many devices of a ward
@@ -220,15 +221,4 @@ class _Envelopes:
 
     def write(self, payload: bytes, signature: bytes) -> bytes:
         """Write the envelope of a payload."""
-        return b"".join((self._head, _length(len(payload)), payload, self._middle, signature, self._end))
-
-
-def _length(number: int) -> bytes:
-    """Write an Avro long that is not negative: zigzag, then base-128 groups, lowest first."""
-    rest = number << 1
-    groups = bytearray()
-    while rest > 127:
-        groups.append(rest & 127 | 128)
-        rest >>= 7
-    groups.append(rest)
-    return bytes(groups)
+        return b"".join((self._head, write_long(len(payload)), payload, self._middle, signature, self._end))

@@ -159,7 +159,7 @@ class Authenticate:
                 return None
             seen.as_of = self._as_of
         signed.keys.append(seen.public_key)
-        signed.messages.append(b"%s%d %s" % (self._prefix, len(payload), payload))  # `pae`
+        signed.messages.append(pae(self._prefix, payload))
         signed.signatures.append(signature)
         signed.whose.append((place, key_id))
         return VerifiedEvent(event, blake3(payload).digest(), record, registry.offset, seen.signers)

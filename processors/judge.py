@@ -27,13 +27,10 @@ class Detectors(Protocol):
     def load(self, data: bytes) -> Any:
         """Read a state."""
 
-    def dump_all(self, states: Sequence[Any]) -> list[bytes]:
-        """Write states; `load` gives back exactly each."""
-
     def dump_changes(self, states: Sequence[Any], is_whole: Sequence[bool]) -> list[bytes | Splice]:
         """Write states: whole, or how each differs from what was last written whole or loaded.
 
-        Whole at least where `is_whole` says so.
+        Whole at least where `is_whole` says so. `load` gives back exactly each.
         """
 
     def process(self, events: Sequence[VerifiedEvent], state_of: Callable[[str], Any]) -> list[Finding]:
@@ -49,13 +46,9 @@ class NoDetectors:
     def load(self, data: bytes) -> None:
         """Read no state."""
 
-    def dump_all(self, states: Sequence[None]) -> list[bytes]:
-        """Write no states."""
-        return [b""] * len(states)
-
     def dump_changes(self, states: Sequence[None], is_whole: Sequence[bool]) -> list[bytes | Splice]:
         """Write no states."""
-        return all_anew(self.dump_all(states), is_whole)
+        return all_anew([b""] * len(states), is_whole)
 
     def process(self, events: Sequence[VerifiedEvent], state_of: Callable[[str], Any]) -> list[Finding]:  # noqa: ARG002
         """Find nothing."""

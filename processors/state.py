@@ -14,6 +14,7 @@ from blake3 import blake3
 from processors.splice import Splice
 from schemas.codec import CODEC, HEADER_SIZE
 from schemas.errors import CodecError
+from schemas.varint import write_long
 
 REMEMBERED = 64
 MOST_SINCE = 16
@@ -103,6 +104,8 @@ class DeviceState:
         """Return what follows the device id in the changelog's key, and the value.
 
         `detectors` is the detectors' state, or how it differs from that in the state as last written whole.
+        Nothing but an accepted event, which raises sequence or boot, leads back to what was written whole
+        before: else a delta of then would be taken for one of now.
         """
         if isinstance(detectors, Splice):
             return DELTA, self._delta(detectors)
@@ -189,19 +192,10 @@ def _changes(delta: bytes, value: bytes) -> bool:
 
 def _size(data: bytes) -> bytes:
     """Write how many bytes follow, as Avro does."""
-    return _SIZES[len(data)] if len(data) < len(_SIZES) else _written(len(data))
+    return _SIZES[len(data)] if len(data) < len(_SIZES) else write_long(len(data))
 
 
-def _written(size: int) -> bytes:
-    number, written = size << 1, bytearray()
-    while number >= 0x80:
-        written.append(number & 0x7F | 0x80)
-        number >>= 7
-    written.append(number)
-    return bytes(written)
-
-
-_SIZES = tuple(map(_written, range(4096)))
+_SIZES = tuple(map(write_long, range(4096)))
 """Those that occur: to work one out takes longer than to copy what it is about."""
 
 

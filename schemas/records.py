@@ -10,6 +10,7 @@ from blake3 import blake3
 
 from schemas.codec import CODEC
 from schemas.errors import CodecError
+from schemas.varint import write_long
 
 Headers = Sequence[tuple[str, bytes | None]]
 _ABSENT = b"\xff\xff\xff\xff"  # in place of a length: null, as against empty
@@ -69,27 +70,10 @@ def encode_leaf(offset: int, timestamp_ms: int, digest: bytes) -> bytes:
     """
     if len(digest) != _DIGEST_BYTES:
         raise CodecError(f"leaf digest has {len(digest)} bytes, not {_DIGEST_BYTES}")
-    return _LEAF_HEADER + _long(offset) + _recent(timestamp_ms) + digest
+    return _LEAF_HEADER + write_long(offset) + _recent(timestamp_ms) + digest
 
 
-def _long(number: int) -> bytes:
-    """Write an Avro long: zigzag, then base-128 groups, lowest first."""
-    rest = (number << 1) ^ (number >> 63)
-    if rest < 128:
-        return bytes((rest,))
-    if 1 << 14 <= rest < 1 << 28:  # four of five offsets, without a loop
-        low, high = rest & 0x3FFF, rest >> 14
-        middle = bytes((low & 127 | 128, low >> 7 | 128))
-        return middle + (bytes((high,)) if high < 128 else bytes((high & 127 | 128, high >> 7)))
-    groups = bytearray()
-    while rest > 127:
-        groups.append(rest & 127 | 128)
-        rest >>= 7
-    groups.append(rest)
-    return bytes(groups)
-
-
-_recent = lru_cache(maxsize=1024)(_long)
+_recent = lru_cache(maxsize=1024)(write_long)
 """For times: many records of a batch have the same."""
 
 

@@ -115,7 +115,8 @@ def test_a_state_and_its_delta_are_the_state_whatever_is_written_when(
     for number, (events, what, data) in enumerate(steps):
         if what == "boot":
             state.restart(state.boot + 1)
-        for _ in range(events):
+        # As in ingest: between two that are written whole something was accepted, so none comes twice.
+        for _ in range(max(events, what == "whole")):
             accept(state, state.sequence + 1)
         state.silent_since_ms = state.last_append_ms if what == "silent" else 0
         base_detectors = decode_state(kept[b""])[1] if b"" in kept else b""
