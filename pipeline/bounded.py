@@ -43,15 +43,33 @@ class BoundedCalls:
         `beat` is called all the while, here and not in the thread. When it raises, the call is left behind
         too. After a call that was left behind there is no other.
         """
+        until = time.monotonic() + deadline_s
+        return self.finish(self.start(function, *arguments), lambda: until, beat)
+
+    def start(self, function: Callable[..., R], *arguments: Any) -> "Future[R]":
+        """Begin a call and return at once; `finish` must be asked before the next one begins.
+
+        Raises StalledCallError after a call that was left behind.
+        """
         if self._stalled:
             raise StalledCallError("an earlier call never returned")
         outcome: Future[R] = Future()
         self._stalled = True  # until it has returned
         self._calls.put((lambda: function(*arguments), outcome))
-        until = time.monotonic() + deadline_s
-        while not wait([outcome], min(BEAT_S, max(0.0, until - time.monotonic()))).done:
-            if time.monotonic() >= until:
-                raise StalledCallError(f"no answer within {deadline_s:.3g} s, leaving the call behind")
+        return outcome
+
+    def finish(
+        self, outcome: "Future[R]", until: Callable[[], float], beat: Callable[[], None] = lambda: None
+    ) -> R:
+        """Return what a call that was begun returns, as `call` does.
+
+        `until` says by when, in monotonic seconds, and may say it anew as the call goes on.
+        """
+        began_at = time.monotonic()
+        while not wait([outcome], min(BEAT_S, max(0.0, until() - time.monotonic()))).done:
+            if time.monotonic() >= until():
+                waited_s = time.monotonic() - began_at
+                raise StalledCallError(f"no answer within {waited_s:.3g} s, leaving the call behind")
             beat()
         self._stalled = False
         return outcome.result()

@@ -1,6 +1,7 @@
 """The states of one raw topic-partition: a cache over the store, valid only between commits."""
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 from pipeline.statestore import Partition, StateStore
@@ -79,28 +80,33 @@ class PartitionStates:
         self._touched[device_id] = state
 
     def changes(self) -> Iterable[tuple[bytes, bytes]]:
-        """Encode each touched state once: the batch's changelog records."""
-        touched = self._touched.values()
+        """Encode each touched state once: the batch's changelog records. The marks are gone then."""
+        marked, self._touched = self._touched, {}
+        touched = marked.values()
         written = self._detectors.dump_changes(
             [state.detectors for state in touched], [state.is_due_whole for state in touched]
         )
         changes = []
-        for (device_id, state), detectors in zip(self._touched.items(), written, strict=True):
+        for (device_id, state), detectors in zip(marked.items(), written, strict=True):
             suffix, value = state.write(detectors)
             changes.append((device_id.encode() + suffix, value))
         return changes
 
     def committed(self) -> None:
-        """Forget the marks after the commit, and states beyond those that are kept.
+        """After a commit, forget states beyond those that are kept; what the next one carries stays.
 
         The newest go: devices speak in turn, so of the oldest each would go just before it speaks again. But
         one of the oldest goes each time, since some never speak again.
         """
-        self._touched.clear()
-        if len(self._cache) > self._most_cached:
-            del self._cache[next(iter(self._cache))]
-        while len(self._cache) > self._most_cached:
-            self._cache.popitem()
+        over = len(self._cache) - self._most_cached
+        if over <= 0:
+            return
+        oldest = next((each for each in self._cache if each not in self._touched), None)
+        if oldest is not None:
+            del self._cache[oldest]
+        newest = (each for each in reversed(self._cache) if each not in self._touched)
+        for device_id in list(islice(newest, over - 1)):
+            del self._cache[device_id]
 
 
 def _with_deltas(items: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes, bytes | None]]:

@@ -5,13 +5,15 @@
 
 import time
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from concurrent.futures import Future
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
 from prometheus_client import Counter
 
-from pipeline.kafka import CALL_TIMEOUT_S, FIRST_TRY_S, consumer, to_record
+from pipeline.kafka import CALL_TIMEOUT_S, FIRST_TRY_S, ask_ends, consumer, to_record
 from pipeline.settings import PipelineError, Settings
 from processors.chain import SignedTable
 
@@ -28,12 +30,22 @@ POLL_MOST_S = 0.5
 TRY_AGAIN_S = 0.25
 """What another try is worth while the topic cannot be read: enough once it answers, and no burden."""
 
+ANSWER_S = 2.0
+"""A question that is not waited for, and reading up to its answer, may take so long."""
+
 OnProgress = Callable[[str], None]
 """Hears in words how far a long read is."""
 
 
 class TableLagError(PipelineError):
     """The topic could not be read to its high watermark in time."""
+
+
+class _Question(NamedTuple):
+    """How far the topic goes, asked at a moment of the monotonic clock."""
+
+    asked_at: float
+    answer: Future[Any]
 
 
 class TableFollower(Generic[T]):
@@ -53,6 +65,7 @@ class TableFollower(Generic[T]):
         self._consumer.assign([TopicPartition(topic, 0, 0)])
         self._reached_at: float | None = None
         self._trouble = ""
+        self._question: _Question | None = None
         self.distrusted = ""
         """Why the topic is not the one that the table is of; then nothing more is applied."""
 
@@ -69,6 +82,7 @@ class TableFollower(Generic[T]):
         until = time.monotonic() + POLL_MOST_S
         while self._take(0.0) and time.monotonic() < until:
             continue
+        self._take_answer()
 
     @property
     def was_read_up(self) -> bool:
@@ -105,6 +119,36 @@ class TableFollower(Generic[T]):
             on_progress(f"reading the {self._noun}: {self.table.offset:,} of {high:,} entries")
         self._reached_at = asked_at
 
+    def keep_up(self, admin: AdminClient) -> None:
+        """Ask how far the topic goes, where no earlier question is open; never waits.
+
+        `poll` takes the answer, and knows the table for fresh once it has got there.
+        """
+        if self.distrusted:
+            self._unread.inc()
+        elif self._question is None:
+            asked_at = time.monotonic()
+            answer = ask_ends(admin, [(self.topic, 0)], ANSWER_S)[self.topic, 0]
+            self._question = _Question(asked_at, answer)
+
+    def _take_answer(self) -> None:
+        question = self._question
+        if question is None or not question.answer.done():
+            return
+        try:
+            high = self._checked(question.answer.result().offset)
+            if self.table.offset < high:
+                waited_s = time.monotonic() - question.asked_at
+                if waited_s < ANSWER_S:
+                    return
+                raise self._lags(high, waited_s)
+        except (KafkaException, TableLagError) as error:
+            self._question = None
+            self._in_trouble(error)
+        else:
+            self._question, self._reached_at = None, max(self._reached_at or 0.0, question.asked_at)
+            self._out_of_trouble()
+
     def try_catch_up(self, timeout_s: float) -> bool:
         """Catch up within `timeout_s` if that is possible now; else keep the last known view.
 
@@ -116,17 +160,21 @@ class TableFollower(Generic[T]):
         try:
             self._catch_up_by(time.monotonic() + (TRY_AGAIN_S if self._trouble else timeout_s))
         except (KafkaException, TableLagError) as error:
-            if not self._trouble:
-                log.warning(
-                    f"{self._noun} cannot be read up, judging by the last known view", error=str(error)
-                )
-            self._trouble = str(error)
-            self._unread.inc()
+            self._in_trouble(error)
             return False
+        self._out_of_trouble()
+        return True
+
+    def _in_trouble(self, error: Exception) -> None:
+        if not self._trouble:
+            log.warning(f"{self._noun} cannot be read up, judging by the last known view", error=str(error))
+        self._trouble = str(error)
+        self._unread.inc()
+
+    def _out_of_trouble(self) -> None:
         if self._trouble:
             self._trouble = ""
             log.info(f"{self._noun} is read up again", offset=self.table.offset)
-        return True
 
     def close(self) -> None:
         """Release the consumer."""
@@ -169,14 +217,14 @@ class TableFollower(Generic[T]):
             else:
                 if offsets is None:
                     raise TableLagError(f"nobody says how far {self.topic} goes")
-                high = int(offsets[1])
-                if high < self.table.offset:
-                    # The table knows more than the topic: no later answer of that topic makes it fresh.
-                    read = self.table.offset
-                    raise TableLagError(
-                        f"{self.topic} ends at {high}, {read} were read: it is another or cut"
-                    )
-                return high
+                return self._checked(int(offsets[1]))
+
+    def _checked(self, high: int) -> int:
+        if high < self.table.offset:
+            # The table knows more than the topic: no later answer of that topic makes it fresh.
+            read = self.table.offset
+            raise TableLagError(f"{self.topic} ends at {high}, {read} were read: it is another or cut")
+        return high
 
     def _take(self, timeout_s: float) -> int:
         messages = self._consumer.consume(1000, timeout_s)

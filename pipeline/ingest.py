@@ -7,25 +7,30 @@ The story of one step:
     write      in one transaction: outputs, one changelog record per touched device, source offsets
     commit     then state and changelog position into RocksDB, in one WriteBatch
 
+A commit waits for brokers and hardly needs the processor: while it is under way the next batch is consumed
+and decided. It is written once the one before has committed; until then nothing of either counts.
+
 Whatever goes wrong between two commits has one answer: forget what is in memory and recover. No topic waits
 for another: state belongs to the source topic-partition.
 """
 
 import time
-from collections import Counter
+from typing import NamedTuple
 
 import structlog
+from confluent_kafka import KafkaException
 
-from pipeline import metrics, outputs, registry_report
+from pipeline import kafka, metrics, outputs, registry_report
 from pipeline.changelogged import ChangelogWrites
 from pipeline.clock import FleetClock
+from pipeline.counts import Counts
 from pipeline.devices import PartitionStates
 from pipeline.judging import guard_of, judges
 from pipeline.permits import Permits
 from pipeline.policies import PolicyFollower
 from pipeline.recovery import Gone, RecoveryError
 from pipeline.registry import RegistryFollower
-from pipeline.settings import Settings
+from pipeline.settings import PipelineError, Settings
 from pipeline.stage import Health, StageState, Stop, running_stage
 from pipeline.statestore import Partition, StateStore
 from pipeline.topics import ACCESS_RAW, FOLLOWED, RAW_TOPICS
@@ -54,6 +59,15 @@ def work(settings: Settings, slot: int, health: Health, stop: Stop) -> None:
     IngestSession.work(settings, slot, health, stop)
 
 
+class _Written(NamedTuple):
+    """A batch whose commit is under way."""
+
+    began_at: float
+    writes: ChangelogWrites
+    counts: dict[Partition, Counts]
+    """Of what it came to, which itself is let go: the collector would look at it again and again."""
+
+
 class IngestSession(TransactionalSession):
     """One worker slot: a member of the group, a fenced producer, the states of its partitions."""
 
@@ -76,6 +90,7 @@ class IngestSession(TransactionalSession):
         self._table_ids: dict[str, str] = {}
         self._clock = self._new_clock([])
         self._ticked_at = 0.0
+        self._written: _Written | None = None
 
     # ---- the story -------------------------------------------------------------------------------------
 
@@ -85,6 +100,8 @@ class IngestSession(TransactionalSession):
         self._beat()
         if self._member.changed or self._producer is None:
             return
+        if not batches:
+            self._settle()
         started = time.monotonic()
         for follower in self._tables.values():
             follower.poll()
@@ -103,9 +120,8 @@ class IngestSession(TransactionalSession):
                 self._clock.heard(batches[partition][-1].append_us)
         self._tick(outcomes)
         if outcomes:
-            self._write(self._producer, outcomes)
-            metrics.BATCH_SECONDS.observe(time.monotonic() - started)
-            self._health.progressed()
+            self._settle()
+            self._write(self._producer, outcomes, started)
 
     def _tick(self, outcomes: dict[Partition, Outcome]) -> None:
         """Let time alone speak, twice a second: silence, and entries that the registry ignored."""
@@ -117,7 +133,7 @@ class IngestSession(TransactionalSession):
                 raise RecoveryError(f"{topic}: {why}")
             self._tables[topic].distrust(why)
         for follower in self._tables.values():
-            follower.try_catch_up(TICK_WAIT_S)
+            follower.keep_up(self._admin)
         # A partition may end in markers that are no records: to have met its end is to have judged all of it.
         ends = self._member.ends
         self._clock.reached({p: max(at, ends.get(p, 0)) for p, at in self._next_offsets.items()})
@@ -137,8 +153,10 @@ class IngestSession(TransactionalSession):
                 outcome.findings += told.findings
                 outcome.decisions += told.decisions
 
-    def _write(self, producer: TransactionalProducer, outcomes: dict[Partition, Outcome]) -> None:
-        """Commit a batch: outputs, changelog and source offsets in one transaction, then RocksDB."""
+    def _write(
+        self, producer: TransactionalProducer, outcomes: dict[Partition, Outcome], began_at: float
+    ) -> None:
+        """Begin to commit a batch: outputs, changelog and source offsets in one transaction."""
         producer.begin()
         writes = ChangelogWrites(producer, self._marks)
         for partition, outcome in outcomes.items():
@@ -155,16 +173,27 @@ class IngestSession(TransactionalSession):
         # Also a tick's transaction sends the offsets of each partition that it touches: that is what
         # fences a resumed zombie.
         next_offsets = {partition: self._next_offsets[partition] for partition in outcomes}
-        producer.commit(self._member.consumer, next_offsets, writes.note)
-        self._marks = writes.marks
-        writes.keep(self._store)
-        for partition, outcome in outcomes.items():
+        producer.start_commit(self._member.consumer, next_offsets, writes.note)
+        counts = {partition: Counts.of(outcome) for partition, outcome in outcomes.items()}
+        self._written = _Written(began_at, writes, counts)
+
+    def _settle(self) -> None:
+        """See the end of the commit that is under way, if one is, and keep what it committed."""
+        if self._written is None or self._producer is None:
+            return
+        written, self._written = self._written, None
+        self._producer.finish_commit()
+        self._marks = written.writes.marks
+        written.writes.keep(self._store)
+        for partition, counts in written.counts.items():
             self._states[partition].committed()
-            _count(partition[0], outcome)
+            counts.tell(partition[0])
+        metrics.BATCH_SECONDS.observe(time.monotonic() - written.began_at)
+        self._health.progressed()
 
     def _recover(self) -> None:
         """Forget memory; bring producer, state and positions to the last commit (pipeline/recovery.py)."""
-        self._drop_producer()
+        self._let_go()
         self._states, self._next_offsets, self._stopped = {}, {}, {}
         if not self._member.assigned:
             self._member.start_at({})
@@ -198,6 +227,19 @@ class IngestSession(TransactionalSession):
             next_offsets=sum(self._next_offsets.values()),
             seconds=recovered.seconds,
         )
+
+    def _let_go(self) -> None:
+        """See what comes of a commit that is under way while partitions move, and drop the producer.
+
+        The broker refuses it once the group has gone on without it; recovery finds out either way.
+        """
+        try:
+            self._settle()
+        except (KafkaException, PipelineError) as error:
+            if isinstance(error, KafkaException) and kafka.is_fatal(error):
+                raise
+            log.info("a commit met a new assignment", error=str(error))
+        self._drop_producer()
 
     # ---- around it -------------------------------------------------------------------------------------
 
@@ -233,13 +275,3 @@ class IngestSession(TransactionalSession):
             stopped = f"; {alarm}: {next(iter(self._stopped.values())).why}"
         detail = f"{len(self._member.assigned)} partitions{stale}{stopped}"
         self._health.beat(StageState.RUNNING, detail, alarm=alarm)
-
-
-def _count(topic: str, outcome: Outcome) -> None:
-    metrics.ACCEPTED.labels(topic).inc(len(outcome.accepted))
-    for reason, number in Counter(r.reason.value for r in outcome.rejected).items():
-        metrics.REJECTED.labels(topic, reason).inc(number)
-    for (effect, why), number in Counter((d.effect.value, d.reason.value) for d in outcome.decisions).items():
-        metrics.DECISIONS.labels(effect, why).inc(number)
-    for rule, number in Counter(f.rule for f in outcome.findings).items():
-        metrics.FINDINGS.labels(rule).inc(number)

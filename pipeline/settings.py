@@ -31,8 +31,8 @@ class Settings(BaseSettings):
     """Of every topic keyed by device; fixed when the topics are created."""
     replication_factor: int = 1
 
-    batch_records: int = 2000
-    """Most records in one transaction of ingest."""
+    batch_records: int = 4000
+    """Most records in one transaction of ingest: there are so many where it has fallen behind."""
     cached_devices: int = 20_000
     """States that a worker of ingest keeps in memory, some 7 KB a device; others are read from disk."""
     session_timeout_s: float = 10.0

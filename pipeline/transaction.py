@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +51,32 @@ class Delivered:
             self.next_offset = None if offset is None else offset + 1
 
 
+class _Ending:
+    """How far the end of a transaction is: written by the thread that ends it, read by the one that waits."""
+
+    def __init__(self, began_at: float, timeout_s: float) -> None:
+        self.began_at, self._timeout_s = began_at, timeout_s
+        self.until = self._last = began_at + COMMIT_PATIENCE * timeout_s
+        """By when the step at hand must be over, in monotonic seconds."""
+        self.ended_at: float | None = None
+        self._steps: list[tuple[str, float]] = []
+
+    def begin(self, name: str, patience: float) -> None:
+        """Say that a step begins, and how many transaction time-outs it may take."""
+        now = time.monotonic()
+        self._steps.append((name, now))
+        self.until = min(self._last, now + patience * self._timeout_s)
+
+    def end(self) -> None:
+        """Say that it is over."""
+        self.ended_at = time.monotonic()
+
+    def seconds(self) -> dict[str, float]:
+        """Return what each step took, the last one up to now where it is not over."""
+        begun = [*(at for _, at in self._steps[1:]), self.ended_at or time.monotonic()]
+        return {name: round(ends - at, 2) for (name, at), ends in zip(self._steps, begun, strict=True)}
+
+
 class TransactionalProducer:
     """A producer whose transactional id is stable per worker slot, so that a successor fences it."""
 
@@ -71,6 +98,8 @@ class TransactionalProducer:
             },
         )
         self._calls = BoundedCalls(transactional_id)
+        self._outcome: Future[None] | None = None
+        self._ending = _Ending(0.0, self._timeout_s)
         self.produce = self._producer.produce
         try:
             # Ends what a predecessor left: after this its transaction is committed or aborted, not pending.
@@ -91,35 +120,52 @@ class TransactionalProducer:
     def commit(
         self, consumer: Consumer, next_offsets: Mapping[Partition, int], note: Callable[[Partition], str]
     ) -> None:
-        """Flush, add the source offsets, commit.
+        """Flush, add the source offsets, commit: `start_commit` and `finish_commit` at once."""
+        self.start_commit(consumer, next_offsets, note)
+        self.finish_commit()
 
-        `note` is asked after the flush for what is committed beside each offset. Group metadata lets the
-        broker fence a worker whose partitions have moved. Raises TransactionError, StalledCallError or
-        KafkaException; the transaction may then have committed or not.
+    def start_commit(
+        self, consumer: Consumer, next_offsets: Mapping[Partition, int], note: Callable[[Partition], str]
+    ) -> None:
+        """Begin to commit what was produced; nothing more is, until `finish_commit` returns.
+
+        `note` is asked after the flush, in another thread, for what is committed beside each offset. Group
+        metadata lets the broker fence a worker whose partitions have moved: that of now, whatever the group
+        does meanwhile. Raises StalledCallError after a call that was left behind.
         """
         metadata = consumer.consumer_group_metadata()
-        began_at = time.monotonic()
-        seconds: dict[str, float] = {}
+        self._ending = _Ending(time.monotonic(), self._timeout_s)
+        self._outcome = self._calls.start(self._end_transaction, metadata, dict(next_offsets), note)
 
-        def call(name: str, function: Callable[..., None], *arguments: Any, patience: float) -> None:
-            step_at = time.monotonic()
-            left_s = began_at + COMMIT_PATIENCE * self._timeout_s - step_at
-            try:
-                self._calls.call(function, *arguments, deadline_s=min(left_s, patience * self._timeout_s))
-            finally:
-                seconds[name] = round(time.monotonic() - step_at, 2)
+    def finish_commit(self) -> None:
+        """Return once it has committed; at once where nothing was begun.
 
+        Raises TransactionError, StalledCallError or KafkaException; the transaction may then have committed
+        or not.
+        """
+        if self._outcome is None:
+            return
+        outcome, self._outcome = self._outcome, None
+        ending = self._ending
         try:
-            # The flush comes before the offsets: without it librdkafka stalls (measured).
-            call("flush", self._flush, patience=COMMIT_PATIENCE)
-            offsets = [TopicPartition(*place, at, metadata=note(place)) for place, at in next_offsets.items()]
-            send = self._producer.send_offsets_to_transaction
-            call("offsets", send, offsets, metadata, self._timeout_s, patience=OFFSETS_PATIENCE)
-            end = self._producer.commit_transaction
-            call("commit", end, self._timeout_s, patience=COMMIT_PATIENCE)
+            self._calls.finish(outcome, lambda: ending.until)
         finally:
-            if time.monotonic() - began_at > SLOW_S:
-                log.info("a commit took long", seconds=seconds)
+            if (ending.ended_at or time.monotonic()) - ending.began_at > SLOW_S:
+                log.info("a commit took long", seconds=ending.seconds())
+
+    def _end_transaction(
+        self, metadata: Any, next_offsets: Mapping[Partition, int], note: Callable[[Partition], str]
+    ) -> None:
+        """What is done of a commit in the thread of calls."""
+        # The flush comes before the offsets: without it librdkafka stalls (measured).
+        self._ending.begin("flush", COMMIT_PATIENCE)
+        self._flush()
+        offsets = [TopicPartition(*place, at, metadata=note(place)) for place, at in next_offsets.items()]
+        self._ending.begin("offsets", OFFSETS_PATIENCE)
+        self._producer.send_offsets_to_transaction(offsets, metadata, self._timeout_s)
+        self._ending.begin("commit", COMMIT_PATIENCE)
+        self._producer.commit_transaction(self._timeout_s)
+        self._ending.end()
 
     def _flush(self) -> None:
         left = self._producer.flush(self._timeout_s)

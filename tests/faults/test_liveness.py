@@ -55,7 +55,7 @@ def test_seal_is_not_ready_before_its_shards_are_open(
     monkeypatch.setattr(seal.SealSession, "_open_shards", open_shards)
     with in_thread(seal.work, deployment.settings, "seal") as health:
         wait_for(lambda: health.steps, "it runs")
-        assert shown(health) == "running"
+        wait_for(lambda: shown(health) == "running", "and says so")
     assert seen == [("restoring", 0)]
 
 

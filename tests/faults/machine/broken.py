@@ -19,13 +19,20 @@ def _commit_before_flush() -> None:
     """Source offsets are committed before the outputs are flushed: a kill in between loses records."""
     from pipeline import transaction
 
-    def commit(self: Any, consumer: Any, next_offsets: Any, note: Any) -> None:
+    real = transaction.TransactionalProducer.start_commit
+
+    def start(self: Any, consumer: Any, next_offsets: Any, note: Any) -> None:
+        self.consumer = consumer
+        real(self, consumer, next_offsets, note)
+
+    def end(self: Any, _metadata: Any, next_offsets: Any, _note: Any) -> None:
         places = [TopicPartition(topic, number, at) for (topic, number), at in next_offsets.items()]
-        consumer.commit(offsets=places, asynchronous=False)
+        self.consumer.commit(offsets=places, asynchronous=False)
         self._producer.flush(self._timeout_s)
         self._producer.commit_transaction(self._timeout_s)
 
-    transaction.TransactionalProducer.commit = commit  # type: ignore[method-assign]
+    transaction.TransactionalProducer.start_commit = start  # type: ignore[method-assign]
+    transaction.TransactionalProducer._end_transaction = end  # type: ignore[method-assign, assignment]
 
 
 def _state_before_commit() -> None:
@@ -34,10 +41,9 @@ def _state_before_commit() -> None:
 
     real = ingest.IngestSession._write
 
-    def write(self: Any, producer: Any, outcomes: Any) -> None:
-        changes = [(p, k, v) for p in outcomes for k, v in self._states[p].changes()]
-        self._store.write(changes, {})
-        real(self, producer, outcomes)
+    def write(self: Any, producer: Any, outcomes: Any, began_at: float) -> None:
+        real(self, producer, outcomes, began_at)
+        self._store.write(self._written.writes._changes, {})
 
     ingest.IngestSession._write = write  # type: ignore[method-assign]
 
@@ -128,22 +134,22 @@ def _tick_without_offsets() -> None:
     from pipeline import ingest, transaction
 
     real_write = ingest.IngestSession._write
-    real_commit = transaction.TransactionalProducer.commit
+    real_end = transaction.TransactionalProducer._end_transaction
 
-    def write(self: Any, producer: Any, outcomes: Any) -> None:
+    def write(self: Any, producer: Any, outcomes: Any, began_at: float) -> None:
         producer.with_records = {p for p, o in outcomes.items() if o.accepted or o.rejected}
-        real_write(self, producer, outcomes)
+        real_write(self, producer, outcomes, began_at)
 
-    def commit(self: Any, consumer: Any, next_offsets: Any, note: Any) -> None:
+    def end(self: Any, metadata: Any, next_offsets: Any, note: Any) -> None:
         kept = {p: at for p, at in next_offsets.items() if p in self.with_records}
         if kept:
-            real_commit(self, consumer, kept, note)
+            real_end(self, metadata, kept, note)
             return
         self._producer.flush(self._timeout_s)
         self._producer.commit_transaction(self._timeout_s)
 
     ingest.IngestSession._write = write  # type: ignore[method-assign]
-    transaction.TransactionalProducer.commit = commit  # type: ignore[method-assign]
+    transaction.TransactionalProducer._end_transaction = end  # type: ignore[method-assign]
     _believe_changelogs()
 
 
@@ -153,17 +159,17 @@ def _acknowledged_on_abort() -> None:
     from pipeline.kafka import is_fatal
     from pipeline.settings import PipelineError
 
-    real = transaction.TransactionalProducer.commit
+    real = transaction.TransactionalProducer.finish_commit
 
-    def commit(self: Any, consumer: Any, next_offsets: Any, note: Any) -> None:
+    def finish(self: Any) -> None:
         try:
-            real(self, consumer, next_offsets, note)
+            real(self)
         except (KafkaException, PipelineError) as error:
             if isinstance(error, KafkaException) and is_fatal(error):
                 raise
             self._producer.abort_transaction(self._timeout_s)
 
-    transaction.TransactionalProducer.commit = commit  # type: ignore[method-assign]
+    transaction.TransactionalProducer.finish_commit = finish  # type: ignore[method-assign]
     _believe_changelogs()
 
 

@@ -169,17 +169,21 @@ def _wrap_ingest(seams: Seams) -> None:
 
     _before(RegistryFollower, "_take", lambda: seams.passing(REGISTRY_SEAM))
     _before(RegistryFollower, "_high_watermark", lambda: seams.passing(REGISTRY_SEAM))
-    real = IngestSession._write
+    write, settle = IngestSession._write, IngestSession._settle
 
-    def write(self: Any, producer: Any, outcomes: Any) -> None:
+    def seamed_write(self: Any, producer: Any, outcomes: Any, began_at: float) -> None:
         seams.in_tick = not any(o.accepted or o.rejected for o in outcomes.values())
-        try:
-            real(self, producer, outcomes)
-        finally:
-            seams.in_tick = False
-        seams.passing("ingest.after_store")
+        write(self, producer, outcomes, began_at)
 
-    IngestSession._write = write  # type: ignore[method-assign]
+    def seamed_settle(self: Any) -> None:
+        is_under_way = self._written is not None
+        settle(self)
+        if is_under_way:
+            seams.in_tick = False
+            seams.passing("ingest.after_store")
+
+    IngestSession._write = seamed_write  # type: ignore[method-assign]
+    IngestSession._settle = seamed_settle  # type: ignore[method-assign]
 
 
 def _wrap_seal(seams: Seams) -> None:
