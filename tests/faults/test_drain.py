@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from confluent_kafka import KafkaException
 
+from pipeline import kafka
 from pipeline.authority import Authority
 from pipeline.cli.run import STAGES
 from pipeline.local.stack import LocalStack
@@ -127,6 +129,24 @@ def kafka_paused(settings: Settings) -> Iterator[None]:
         yield
     finally:
         os.kill(pid, signal.SIGCONT)
+        wait_for_kafka(settings)
+
+
+def wait_for_kafka(settings: Settings) -> None:
+    """Until it answers: a pause may cost a broker its place in its cluster for a while, or its life."""
+    admin = kafka.admin(settings)
+
+    def answers() -> bool:
+        with contextlib.suppress(KafkaException):
+            return bool(admin.list_topics(timeout=1.0).brokers)
+        return False
+
+    try:
+        wait_for(answers, "Kafka answers again", 90)
+    except AssertionError:
+        row = read_status(settings.data_dir).process("kafka")
+        log = Path(row.log).read_text(encoding="utf-8")[-3000:]
+        pytest.fail(f"Kafka does not answer after a pause: {row}\n{log}")
 
 
 @contextlib.contextmanager
