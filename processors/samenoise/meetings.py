@@ -74,7 +74,7 @@ class SameNoise:
         pair = memory.pair((one.device_id, other.device_id))
         if pair is None:
             if memory.is_full:
-                self._make_room(now_us, memory, noticed)
+                self._end(memory.oldest(), now_us, memory, noticed)
             pair = _new_pair(one, other)
         elif not _in_step(pair, one, other):
             if pair.told_of is not None:
@@ -116,11 +116,6 @@ class SameNoise:
         for pair in [each for each in memory if each.last_us < since_us]:
             self._end(pair, record.append_us, memory, noticed)
         memory.quiet_at_us = min((each.last_us for each in memory), default=record.append_us)
-
-    def _make_room(self, now_us: int, memory: NoiseMemory, noticed: Noticed) -> None:
-        """Let the pair go that nothing was told of and that met longest ago; else the oldest that was."""
-        oldest = min(memory, key=lambda each: (each.told_of is not None, each.last_us, each.devices))
-        self._end(oldest, now_us, memory, noticed)
 
     def _end(self, pair: Pair, now_us: int, memory: NoiseMemory, noticed: Noticed) -> None:
         memory.drop(pair)

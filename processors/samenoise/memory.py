@@ -14,6 +14,9 @@ from processors.samenoise.pair import Pair, decode_memory, encode_memory
 from processors.samenoise.table import PrintTable
 
 MAX_PAIRS = 4096
+MOST_AGES = 4 * MAX_PAIRS
+Age = tuple[bool, int, tuple[str, str]]
+"""Of a pair: those of which something was told go last, then by the last meeting."""
 HEAD = b"head"
 _PAIR = b"pair/"
 
@@ -32,6 +35,8 @@ class NoiseMemory:
         self._pairs: dict[tuple[str, str], Pair] = {}
         self._place_of: dict[tuple[str, str], int] = {}
         self._touched: dict[int, tuple[str, str]] = {}
+        self._by_age: list[Age] | None = None
+        """A heap, from the first time that it is asked on; what a pair was before is passed over."""
         taken = set()
         for key, value in begin:
             next_offset, from_offset, pair = decode_memory(value)
@@ -68,6 +73,7 @@ class NoiseMemory:
             place = self._place_of[devices] = heapq.heappop(self._free)
         self._pairs[devices] = pair
         self._touched[place] = devices
+        self._aged(pair)
         self.quiet_at_us = min(self.quiet_at_us, pair.last_us)
 
     def drop(self, pair: Pair) -> None:
@@ -80,6 +86,7 @@ class NoiseMemory:
     def opened(self, pair: Pair) -> None:
         """Note that both devices are named by an open finding."""
         self.named.update(pair.devices)
+        self._aged(pair)
 
     def cleared(self, pair: Pair) -> None:
         """Note that they are not any more."""
@@ -87,6 +94,25 @@ class NoiseMemory:
         for device in pair.devices:
             if not self.named[device]:
                 del self.named[device]
+
+    def oldest(self) -> Pair:
+        """Return the pair that nothing was told of and that met longest ago; else the oldest that was."""
+        while True:
+            if not self._by_age:
+                self._by_age = [_age(pair) for pair in self]
+                heapq.heapify(self._by_age)
+            age = self._by_age[0]
+            pair = self._pairs.get(age[2])
+            if pair is not None and _age(pair) == age:
+                return pair
+            heapq.heappop(self._by_age)
+
+    def _aged(self, pair: Pair) -> None:
+        if self._by_age is None:
+            return
+        heapq.heappush(self._by_age, _age(pair))
+        if len(self._by_age) > MOST_AGES:
+            self._by_age = None
 
     def took(self, offset: int) -> None:
         """Note that a record is done."""
@@ -107,6 +133,10 @@ class NoiseMemory:
     def committed(self) -> None:
         """Forget what was touched."""
         self._touched.clear()
+
+
+def _age(pair: Pair) -> Age:
+    return pair.told_of is not None, pair.last_us, pair.devices
 
 
 def _place(key: bytes) -> int:
