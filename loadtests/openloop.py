@@ -41,7 +41,9 @@ UNSET = -1
 
 PRODUCER: Mapping[str, Any] = {
     "enable.idempotence": True,
-    "linger.ms": 5,
+    # One client stands for a fleet's gateways. With 5 ms it sends each partition batches of a record or two,
+    # and the broker's work for a batch, whatever is in it, is a quarter of all that it does (measured).
+    "linger.ms": 20,
     "batch.size": 1_000_000,
     "queue.buffering.max.messages": 1_000_000,
     "queue.buffering.max.kbytes": 1 << 20,

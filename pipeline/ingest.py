@@ -36,7 +36,7 @@ from pipeline.statestore import Partition, StateStore
 from pipeline.topics import ACCESS_RAW, FOLLOWED, RAW_TOPICS
 from pipeline.topicwatch import TopicWatch
 from pipeline.transaction import TransactionalProducer
-from pipeline.transactional import CONSUME_WAIT_S, TransactionalSession
+from pipeline.transactional import TransactionalSession
 from pipeline.trust import load_trust, trust_path
 from processors.access.memory import next_expiry_us
 from processors.model import Outcome
@@ -44,6 +44,8 @@ from schemas.ed25519 import VERIFIER
 
 log = structlog.get_logger()
 
+CONSUME_WAIT_S = 0.02
+"""So long records gather at least; while the commit before is under way they gather longer by themselves."""
 TICK_WAIT_S = 2.0
 
 

@@ -78,7 +78,7 @@ class Settings(BaseSettings):
     monitor_scrub_leaves_per_s: float = 20000.0
     """Never faster than this, even where that pass then takes longer."""
 
-    group_wait_s: float = 0.5
+    group_wait_s: float = 0.1
     """So long a new group of findings waits for more before it becomes an alert."""
     group_interval_s: float = 10.0
     """So long it waits before what was added to it is told."""

@@ -18,7 +18,7 @@ def _shipped() -> FleetLimits:
 class CorrelateConfig:
     """Times in milliseconds of the caller's clock, unless said otherwise."""
 
-    group_wait_ms: int = 500
+    group_wait_ms: int = 100
     """So long a new group waits for more before it is told: what breaks out at once is one alert."""
     group_interval_ms: int = 10_000
     """So long it waits before what was added to it is told."""

@@ -14,6 +14,8 @@ from schemas.records import EvidenceRef, Finding, FindingStatus, Severity
 
 NOW = 1_700_000_000_000
 REPORTER = Reporter("attestream.test", "0.1.0")
+WAIT_MS = 500
+"""Of a group that is new: two steps of the tests."""
 
 
 def rejection(
@@ -63,7 +65,7 @@ class Driven:
     """A correlator with its clock; what it told is kept, and what it released is checked."""
 
     def __init__(self, config: CorrelateConfig | None = None) -> None:
-        self.correlator: Correlator[str] = Correlator(config)
+        self.correlator: Correlator[str] = Correlator(config or CorrelateConfig(group_wait_ms=WAIT_MS))
         self.now_ms = NOW
         self.told: list[Alert] = []
         self.added: Counter[str] = Counter()
