@@ -1,6 +1,7 @@
 """A deadline that holds whatever the call does."""
 
 import threading
+import time
 
 import pytest
 
@@ -66,5 +67,27 @@ def test_a_beat_that_leaves_off_leaves_the_call_behind() -> None:
         calls.call(release.wait, deadline_s=30, beat=leave)
     with pytest.raises(StalledCallError, match="never returned"):
         calls.call(release.is_set, deadline_s=30)
+    release.set()
+    calls.close()
+
+
+def test_a_call_that_was_begun_goes_on_while_its_caller_does_something_else() -> None:
+    calls, release = BoundedCalls("test"), threading.Event()
+    outcome = calls.start(release.wait, 30)
+    with pytest.raises(StalledCallError, match="never returned"):
+        calls.start(release.is_set)  # one at a time
+    release.set()
+    until = time.monotonic() + 30
+    assert calls.finish(outcome, lambda: until)
+    assert calls.call(release.is_set, deadline_s=30)
+    calls.close()
+
+
+def test_a_deadline_that_comes_nearer_holds() -> None:
+    calls, release = BoundedCalls("test"), threading.Event()
+    outcome = calls.start(release.wait)
+    began_at, beats = time.monotonic(), []
+    with pytest.raises(StalledCallError):
+        calls.finish(outcome, lambda: began_at if beats else began_at + 3600, lambda: beats.append(1))
     release.set()
     calls.close()

@@ -1,17 +1,22 @@
 """The registry as workers follow it: long, silent, cut off, or of a broker that is not there."""
 
+from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
 
+from pipeline import following, kafka
 from pipeline.authority import NewKey
 from pipeline.following import TableLagError
 from pipeline.identity import create_identity
 from pipeline.registry import RegistryFollower
 from pipeline.settings import Settings
 from pipeline.trust import init_local, load_trust, trust_path
-from tests.kit.deployment import Deployment
+from tests.kit.deployment import Deployment, wait_for
 
 
 def unread() -> float:
@@ -20,6 +25,16 @@ def unread() -> float:
 
 def follower(settings: Settings) -> RegistryFollower:
     return RegistryFollower(settings, load_trust(trust_path(settings)))
+
+
+def polled(table: RegistryFollower, is_so: Callable[[], bool]) -> Callable[[], bool]:
+    """Ask after a poll."""
+
+    def ask() -> bool:
+        table.poll()
+        return is_so()
+
+    return ask
 
 
 def test_catching_up_tells_how_far_it_is(deployment: Deployment) -> None:
@@ -61,6 +76,59 @@ def test_a_silent_broker_costs_one_wait_and_then_little(tmp_path: Path) -> None:
         # From now on a try is short, however much time it is given.
         assert not new.try_catch_up(1000.0)
         assert not new.try_catch_up(1000.0)
+        assert not new.is_fresh()
+    finally:
+        new.close()
+
+
+def test_keeping_up_makes_it_fresh_without_a_wait(deployment: Deployment) -> None:
+    client = kafka.admin(deployment.settings)
+    new = follower(deployment.settings)
+    try:
+        new.keep_up(client)
+        new.keep_up(client)  # one question is open: no other is asked
+        assert not new.is_fresh()
+        wait_for(polled(new, new.is_fresh), "it is fresh")
+        assert new.table.offset > 0
+    finally:
+        new.close()
+
+
+def test_an_answer_that_the_table_does_not_reach_is_counted_and_asked_again(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, asked = kafka.admin(deployment.settings), list[Future[Any]]()
+
+    def further(*_arguments: object) -> dict[tuple[str, int], Future[Any]]:
+        answer: Future[Any] = Future()
+        answer.set_result(SimpleNamespace(offset=1 << 40))
+        asked.append(answer)
+        return {(new.topic, 0): answer}
+
+    monkeypatch.setattr(following, "ask_ends", further)
+    monkeypatch.setattr(following, "ANSWER_S", 0.0)
+    new = follower(deployment.settings)
+    try:
+        before = unread()
+        for _ in range(3):
+            new.keep_up(client)
+            new.poll()
+        assert (len(asked), unread()) == (3, before + 3)
+        assert not new.is_fresh()
+        monkeypatch.undo()
+        new.keep_up(client)
+        wait_for(polled(new, new.is_fresh), "it is fresh")
+    finally:
+        new.close()
+
+
+def test_keeping_up_with_a_topic_that_was_cut_makes_nothing_fresh(deployment: Deployment) -> None:
+    client, before = kafka.admin(deployment.settings), unread()
+    new = follower(deployment.settings)
+    try:
+        new.table.offset = 1 << 40
+        new.keep_up(client)
+        wait_for(polled(new, lambda: unread() > before), "it is counted")
         assert not new.is_fresh()
     finally:
         new.close()

@@ -1,7 +1,10 @@
 """Ingest's working copy: partitions apart, state and position together, nothing kept uncommitted."""
 
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given, settings
@@ -161,6 +164,31 @@ def test_a_cache_that_is_too_small_loses_nothing(store: StateStore) -> None:
         assert len(states._cache) <= 3
         kept |= set(states._cache)
     assert len(kept) > 3, "who is kept changes"
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=8), max_size=12), st.integers(1, 4))
+def test_a_small_cache_loses_nothing_while_a_commit_is_under_way(
+    batches: list[list[int]], most_cached: int
+) -> None:
+    """As ingest does: a batch is judged before the one before it has come into the store."""
+    with TemporaryDirectory() as folder, closing(StateStore(Path(folder) / "rocksdb")) as store:
+        states = PartitionStates(A, store, NoDetectors(), most_cached=most_cached)
+        heard: Counter[int] = Counter()
+        under_way: list[tuple[Partition, bytes, bytes]] = []
+        for number, batch in enumerate([*batches, []]):
+            for device in batch:
+                state = states.state_of(f"did:web:{device}")
+                assert state.sequence == heard[device]
+                heard[device] += 1
+                state.sequence = heard[device]
+                states.touch(f"did:web:{device}", state)
+            store.write(under_way, {A: ChangelogPosition("id", number)})
+            states.committed()
+            under_way = [(A, key, value) for key, value in states.changes()]
+        assert len(under_way) == 0
+        again = opened(store)
+        assert {device: again.state_of(f"did:web:{device}").sequence for device in heard} == heard
 
 
 def test_deadlines_after_a_restart_are_those_of_devices_that_owe_a_word(store: StateStore) -> None:

@@ -10,6 +10,7 @@ import pytest
 from pipeline import kafka, transaction
 from pipeline.bounded import StalledCallError
 from pipeline.settings import Settings
+from pipeline.statestore import Partition
 from pipeline.transaction import Delivered, TransactionalProducer, TransactionError
 
 TIMEOUT_S = 0.2
@@ -21,6 +22,7 @@ class Library:
 
     def __init__(self) -> None:
         self.hanging, self.left, self.called = "", 0, list[str]()
+        self.sent: list[tuple[Any, Any]] = []
         self.release = threading.Event()
         self.conf: dict[str, Any] = {}
         self.produce = None
@@ -41,7 +43,8 @@ class Library:
         self._call("flush")
         return self.left
 
-    def send_offsets_to_transaction(self, _offsets: Any, _metadata: Any, _timeout_s: float) -> None:
+    def send_offsets_to_transaction(self, offsets: Any, metadata: Any, _timeout_s: float) -> None:
+        self.sent.append((offsets, metadata))
         self._call("offsets")
 
     def commit_transaction(self, _timeout_s: float) -> None:
@@ -93,6 +96,43 @@ def test_a_call_that_hangs_is_left_behind_and_named(
     assert list(told[0])[-1] == library.called[-1] == hanging
     with pytest.raises(StalledCallError, match="never returned"):
         commit(made)
+
+
+def test_a_commit_that_was_begun_is_under_way_until_it_is_asked_for(tmp_path: Path, library: Library) -> None:
+    made, asked = producer(tmp_path), list[threading.Thread]()
+    made.finish_commit()  # nothing was begun
+    library.hanging = "flush"
+    generations = iter(["of then", "of later"])
+    consumer: Any = SimpleNamespace(consumer_group_metadata=lambda: next(generations))
+
+    def note(_place: Partition) -> str:
+        asked.append(threading.current_thread())
+        return "a note"
+
+    next_offsets = {PLACE: 7}
+    made.start_commit(consumer, next_offsets, note)
+    next_offsets[PLACE] = 9  # the next batch's
+    assert not asked
+    library.release.set()
+    made.finish_commit()
+    assert library.called == ["init", "flush", "offsets", "commit"]
+    assert [each is not threading.current_thread() for each in asked] == [True]
+    ((offsets, metadata),) = library.sent
+    assert [(each.topic, each.partition, each.offset, each.metadata) for each in offsets] == [
+        (*PLACE, 7, "a note")
+    ]
+    assert metadata == "of then"
+
+
+def test_what_a_commit_under_way_met_is_raised_where_it_is_asked_for(
+    tmp_path: Path, library: Library
+) -> None:
+    made = producer(tmp_path)
+    library.left = 2
+    made.start_commit(SimpleNamespace(consumer_group_metadata=object), {PLACE: 7}, str)  # type: ignore[arg-type]
+    with pytest.raises(TransactionError, match="2 records"):
+        made.finish_commit()
+    made.finish_commit()
 
 
 def test_records_that_nobody_acknowledged_are_not_committed(tmp_path: Path, library: Library) -> None:
