@@ -80,8 +80,15 @@ class BoundedCalls:
 
     def _serve(self) -> None:
         while (call := self._calls.get()) is not None:
-            function, outcome = call
-            try:
-                outcome.set_result(function())
-            except BaseException as error:  # noqa: BLE001 - raised again where the call was made
-                outcome.set_exception(error)
+            _serve_one(*call)
+            del call  # or what it holds stays until the next one
+
+
+def _serve_one(function: Callable[[], Any], outcome: "Future[Any]") -> None:
+    try:
+        outcome.set_result(function())
+    except BaseException as error:  # noqa: BLE001 - raised again where the call was made
+        outcome.set_exception(error)
+    finally:
+        # The error's traceback holds this frame, which holds the error: a cycle, with a producer in it.
+        del function, outcome

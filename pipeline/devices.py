@@ -1,15 +1,12 @@
 """The states of one raw topic-partition: a cache over the store, valid only between commits."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
 from pipeline.statestore import Partition, StateStore
 from processors.judge import Detectors
 from processors.state import DELTA, DeviceState, decode_state, last_append_if_due
-
-MAX_CACHED = 20_000
-"""States kept in memory; the others are read from RocksDB when their devices speak."""
 
 PROGRESS_EVERY = 5000
 """States read between two signs of life while a partition is taken up."""
@@ -29,11 +26,8 @@ class PartitionStates:
         detectors: Detectors,
         on_progress: Callable[[int], None] = lambda _devices: None,
         expiry_of: Callable[[bytes], int] | None = None,
-        *,
-        most_cached: int = MAX_CACHED,
     ) -> None:
         """`expiry_of` reads from the detectors' part when the first permit of a device ends, or 0."""
-        self._most_cached = most_cached
         self.partition = partition
         self._store, self._detectors = store, detectors
         self._cache: dict[str, DeviceState] = {}
@@ -92,13 +86,18 @@ class PartitionStates:
             changes.append((device_id.encode() + suffix, value))
         return changes
 
-    def committed(self) -> None:
-        """After a commit, forget states beyond those that are kept; what the next one carries stays.
+    @property
+    def cached(self) -> int:
+        """How many states are in memory."""
+        return len(self._cache)
+
+    def keep(self, most: int) -> None:
+        """Forget states beyond so many, once all that was written is in the store; marked ones stay.
 
         The newest go: devices speak in turn, so of the oldest each would go just before it speaks again. But
         one of the oldest goes each time, since some never speak again.
         """
-        over = len(self._cache) - self._most_cached
+        over = len(self._cache) - most
         if over <= 0:
             return
         oldest = next((each for each in self._cache if each not in self._touched), None)
@@ -107,6 +106,14 @@ class PartitionStates:
         newest = (each for each in reversed(self._cache) if each not in self._touched)
         for device_id in list(islice(newest, over - 1)):
             del self._cache[device_id]
+
+
+def keep_most(states: Collection[PartitionStates], most: int) -> None:
+    """Keep so many states of all partitions together: of each as large a part as of the others."""
+    cached = sum(each.cached for each in states)
+    if cached > most:
+        for each in states:
+            each.keep(each.cached * most // cached)
 
 
 def _with_deltas(items: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes, bytes | None]]:

@@ -30,8 +30,10 @@ POLL_MOST_S = 0.5
 TRY_AGAIN_S = 0.25
 """What another try is worth while the topic cannot be read: enough once it answers, and no burden."""
 
-ANSWER_S = 2.0
-"""A question that is not waited for, and reading up to its answer, may take so long."""
+ANSWER_S = 1.0
+"""A question that is not waited for is answered within so long, or it has failed."""
+PATIENCE = 2
+"""Within so many times that the table has got to where the answer says."""
 
 OnProgress = Callable[[str], None]
 """Hears in words how far a long read is."""
@@ -45,6 +47,8 @@ class _Question(NamedTuple):
     """How far the topic goes, asked at a moment of the monotonic clock."""
 
     asked_at: float
+    read: int
+    """How far it had been read then: entries that came since do not make the answer a wrong one."""
     answer: Future[Any]
 
 
@@ -128,18 +132,22 @@ class TableFollower(Generic[T]):
             self._unread.inc()
         elif self._question is None:
             asked_at = time.monotonic()
-            answer = ask_ends(admin, [(self.topic, 0)], ANSWER_S)[self.topic, 0]
-            self._question = _Question(asked_at, answer)
+            answer = ask_ends(admin, [(self.topic, 0)], ANSWER_S, committed=True)[self.topic, 0]
+            self._question = _Question(asked_at, self.table.offset, answer)
 
     def _take_answer(self) -> None:
         question = self._question
-        if question is None or not question.answer.done():
+        if question is None:
             return
+        waited_s = time.monotonic() - question.asked_at
         try:
-            high = self._checked(question.answer.result().offset)
+            if not question.answer.done():
+                if waited_s <= PATIENCE * ANSWER_S:
+                    return
+                raise TableLagError(f"nobody says how far {self.topic} goes")
+            high = self._checked(question.answer.result().offset, question.read)
             if self.table.offset < high:
-                waited_s = time.monotonic() - question.asked_at
-                if waited_s < ANSWER_S:
+                if waited_s <= PATIENCE * ANSWER_S:
                     return
                 raise self._lags(high, waited_s)
         except (KafkaException, TableLagError) as error:
@@ -217,12 +225,11 @@ class TableFollower(Generic[T]):
             else:
                 if offsets is None:
                     raise TableLagError(f"nobody says how far {self.topic} goes")
-                return self._checked(int(offsets[1]))
+                return self._checked(int(offsets[1]), self.table.offset)
 
-    def _checked(self, high: int) -> int:
-        if high < self.table.offset:
+    def _checked(self, high: int, read: int) -> int:
+        if high < read:
             # The table knows more than the topic: no later answer of that topic makes it fresh.
-            read = self.table.offset
             raise TableLagError(f"{self.topic} ends at {high}, {read} were read: it is another or cut")
         return high
 

@@ -14,6 +14,7 @@ Whatever goes wrong between two commits has one answer: forget what is in memory
 for another: state belongs to the source topic-partition.
 """
 
+import gc
 import time
 from typing import NamedTuple
 
@@ -24,7 +25,7 @@ from pipeline import kafka, metrics, outputs, registry_report
 from pipeline.changelogged import ChangelogWrites
 from pipeline.clock import FleetClock
 from pipeline.counts import Counts
-from pipeline.devices import PartitionStates
+from pipeline.devices import PartitionStates, keep_most
 from pipeline.judging import guard_of, judges
 from pipeline.permits import Permits
 from pipeline.policies import PolicyFollower
@@ -175,7 +176,7 @@ class IngestSession(TransactionalSession):
         # Also a tick's transaction sends the offsets of each partition that it touches: that is what
         # fences a resumed zombie.
         next_offsets = {partition: self._next_offsets[partition] for partition in outcomes}
-        producer.start_commit(self._member.consumer, next_offsets, writes.note)
+        producer.start_commit(self._member.membership, next_offsets, writes.note)
         counts = {partition: Counts.of(outcome) for partition, outcome in outcomes.items()}
         self._written = _Written(began_at, writes, counts)
 
@@ -188,8 +189,8 @@ class IngestSession(TransactionalSession):
         self._marks = written.writes.marks
         written.writes.keep(self._store)
         for partition, counts in written.counts.items():
-            self._states[partition].committed()
             counts.tell(partition[0])
+        keep_most(self._states.values(), self._settings.cached_devices)
         metrics.BATCH_SECONDS.observe(time.monotonic() - written.began_at)
         self._health.progressed()
 
@@ -197,6 +198,7 @@ class IngestSession(TransactionalSession):
         """Forget memory; bring producer, state and positions to the last commit (pipeline/recovery.py)."""
         self._let_go()
         self._states, self._next_offsets, self._stopped = {}, {}, {}
+        gc.collect()  # the collector looks seldom (pipeline/cli/run.py), and this was all that there is
         if not self._member.assigned:
             self._member.start_at({})
             return
@@ -218,7 +220,6 @@ class IngestSession(TransactionalSession):
                 self._judges[partition[0]].detectors,
                 lambda devices, where=where: self._restoring(f"{where}: {devices:,} devices"),  # type: ignore[misc]
                 next_expiry_us if partition[0] == ACCESS_RAW else None,
-                most_cached=self._settings.cached_devices // len(recovered.next_offsets),
             )
         self._permits.begin()
         self._clock = self._new_clock(list(self._states))

@@ -6,6 +6,7 @@ where.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -39,6 +40,9 @@ class GroupMember:
         self.assigned: list[Partition] = []
         self.changed = False
         self.has_joined = False
+        self.membership: Any = None
+        """The group's metadata as of `start_at`. A later moment's may be of another membership, or of none, which
+        an empty group does not refuse."""
         self.ends: dict[Partition, int] = {}
         """Where a partition's end was met last: the next offset, past markers that are no records."""
         self._places: dict[Partition, int] = {}
@@ -98,6 +102,7 @@ class GroupMember:
         self._stalls.begin()
         self.consumer.assign(places)
         self.consumer.resume(places)  # a pause outlives an assignment
+        self.membership = self.consumer.consumer_group_metadata()
         self.changed = False
 
     def pause(self, partition: Partition) -> None:

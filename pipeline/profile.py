@@ -90,7 +90,7 @@ class ProfileSession(TransactionalSession):
                 outputs.report(producer.produce, place, finding)
             writes.add(partition, self._memory_of(partition).changes())
         next_offsets = {partition: self._next_offsets[partition] for partition in came}
-        producer.commit(self._member.consumer, next_offsets, writes.note)
+        producer.commit(self._member.membership, next_offsets, writes.note)
         self._marks = writes.marks
         writes.keep(self._store)
         for partition, outcome in came.items():

@@ -91,7 +91,7 @@ class RouteSession(TransactionalSession):
             tell(producer.produce, each)
         writes = ChangelogWrites(producer, self._marks)
         writes.add(PARTITION, self._state.changes())
-        producer.commit(self._member.consumer, self._next_offsets, writes.note)
+        producer.commit(self._member.membership, self._next_offsets, writes.note)
         self._marks = writes.marks
         writes.keep(self._store)
         self._state.committed()

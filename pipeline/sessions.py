@@ -5,6 +5,7 @@ the published logs. Only two things end the process: a fatal error and being sup
 successor must not come back by itself.
 """
 
+import gc
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
@@ -63,6 +64,9 @@ def run_sessions(stage: str, make: Callable[[], Session], health: Health, stop: 
             if session is not None:
                 with suppress(KafkaException):
                     session.close()
+            # Clients end, with their threads, when nothing refers to them, and a session refers to itself.
+            session = None
+            gc.collect()
 
 
 def _why(error: Exception) -> str:

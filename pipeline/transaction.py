@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from confluent_kafka import Message, Producer, TopicPartition
 
 from pipeline import kafka
 from pipeline.bounded import BoundedCalls
@@ -73,8 +73,9 @@ class _Ending:
 
     def seconds(self) -> dict[str, float]:
         """Return what each step took, the last one up to now where it is not over."""
-        begun = [*(at for _, at in self._steps[1:]), self.ended_at or time.monotonic()]
-        return {name: round(ends - at, 2) for (name, at), ends in zip(self._steps, begun, strict=True)}
+        steps = list(self._steps)  # the other thread may go on
+        ends = [*(at for _, at in steps[1:]), self.ended_at or time.monotonic()]
+        return {name: round(end - at, 2) for (name, at), end in zip(steps, ends, strict=False)}
 
 
 class TransactionalProducer:
@@ -118,24 +119,23 @@ class TransactionalProducer:
         self._producer.begin_transaction()
 
     def commit(
-        self, consumer: Consumer, next_offsets: Mapping[Partition, int], note: Callable[[Partition], str]
+        self, membership: Any, next_offsets: Mapping[Partition, int], note: Callable[[Partition], str]
     ) -> None:
         """Flush, add the source offsets, commit: `start_commit` and `finish_commit` at once."""
-        self.start_commit(consumer, next_offsets, note)
+        self.start_commit(membership, next_offsets, note)
         self.finish_commit()
 
     def start_commit(
-        self, consumer: Consumer, next_offsets: Mapping[Partition, int], note: Callable[[Partition], str]
+        self, membership: Any, next_offsets: Mapping[Partition, int], note: Callable[[Partition], str]
     ) -> None:
         """Begin to commit what was produced; nothing more is, until `finish_commit` returns.
 
-        `note` is asked after the flush, in another thread, for what is committed beside each offset. Group
-        metadata lets the broker fence a worker whose partitions have moved: that of now, whatever the group
-        does meanwhile. Raises StalledCallError after a call that was left behind.
+        `membership` is the group's metadata as of the assignment (pipeline/membership.py): by it the broker
+        fences a worker whose partitions have moved. `note` is asked after the flush, in another thread, for
+        what is committed beside each offset. Raises StalledCallError after a call that was left behind.
         """
-        metadata = consumer.consumer_group_metadata()
         self._ending = _Ending(time.monotonic(), self._timeout_s)
-        self._outcome = self._calls.start(self._end_transaction, metadata, dict(next_offsets), note)
+        self._outcome = self._calls.start(self._end_transaction, membership, dict(next_offsets), note)
 
     def finish_commit(self) -> None:
         """Return once it has committed; at once where nothing was begun.
@@ -154,7 +154,7 @@ class TransactionalProducer:
                 log.info("a commit took long", seconds=ending.seconds())
 
     def _end_transaction(
-        self, metadata: Any, next_offsets: Mapping[Partition, int], note: Callable[[Partition], str]
+        self, membership: Any, next_offsets: Mapping[Partition, int], note: Callable[[Partition], str]
     ) -> None:
         """What is done of a commit in the thread of calls."""
         # The flush comes before the offsets: without it librdkafka stalls (measured).
@@ -162,7 +162,7 @@ class TransactionalProducer:
         self._flush()
         offsets = [TopicPartition(*place, at, metadata=note(place)) for place, at in next_offsets.items()]
         self._ending.begin("offsets", OFFSETS_PATIENCE)
-        self._producer.send_offsets_to_transaction(offsets, metadata, self._timeout_s)
+        self._producer.send_offsets_to_transaction(offsets, membership, self._timeout_s)
         self._ending.begin("commit", COMMIT_PATIENCE)
         self._producer.commit_transaction(self._timeout_s)
         self._ending.end()

@@ -17,11 +17,11 @@ from loadtests.fleet import KEY_ID
 from loadtests.pace import loop_ns, uncollected
 from pipeline import outputs
 from pipeline.authority import NewKey
-from pipeline.devices import PartitionStates
+from pipeline.devices import PartitionStates, keep_most
 from pipeline.loadtest.site import MONITOR, SILENCE_S
 from pipeline.settings import Settings
 from pipeline.statestore import ChangelogPosition, Partition, StateStore
-from pipeline.topics import RAW_TOPICS, REGISTRY, TELEMETRY_RAW, changelog_of
+from pipeline.topics import REGISTRY, TELEMETRY_RAW, changelog_of
 from processors.authenticate import Authenticate, TimeLimits
 from processors.detect import DetectConfig, SilenceRule, TelemetryDetectors
 from processors.judge import Judge
@@ -109,15 +109,12 @@ class Loop:
             noise=noise,
         )
         self._store = StateStore(folder / "rocksdb")
-        # A worker that is alone has the partitions of all raw topics, and shares its memory among them.
-        kept = settings.cached_devices // (settings.partitions * len(RAW_TOPICS))
         self._states = {
-            (TELEMETRY_RAW, number): PartitionStates(
-                (TELEMETRY_RAW, number), self._store, detectors, most_cached=kept
-            )
+            (TELEMETRY_RAW, number): PartitionStates((TELEMETRY_RAW, number), self._store, detectors)
             for number in range(settings.partitions)
         }
-        self._kept = min(plan.devices, kept * settings.partitions)
+        self._most = settings.cached_devices
+        self._kept = min(plan.devices, self._most)
         self._plan, self._batch = plan, batch
         self._offsets = dict.fromkeys(self._states, 0)
         self._written = 0
@@ -158,8 +155,7 @@ class Loop:
         self._store.write(
             writes, {place: ChangelogPosition("scale", self._offsets[place]) for place in outcomes}
         )
-        for place in outcomes:
-            self._states[place].committed()
+        keep_most(self._states.values(), self._most)
         times.append(time.process_time())
         accepted = sum(len(outcome.accepted) for outcome in outcomes.values())
         if accepted != len(events):

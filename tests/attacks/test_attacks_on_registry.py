@@ -55,7 +55,6 @@ class Reporter:
         found = registry_report.findings(self.topic.table, self.states)
         if commits:
             self.store.write([(REPORTER, key, value) for key, value in self.states.changes()], {})
-            self.states.committed()
         return found
 
     def restart(self, topic: RegistryTopic | None = None) -> None:

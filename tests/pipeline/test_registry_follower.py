@@ -99,7 +99,7 @@ def test_an_answer_that_the_table_does_not_reach_is_counted_and_asked_again(
 ) -> None:
     client, asked = kafka.admin(deployment.settings), list[Future[Any]]()
 
-    def further(*_arguments: object) -> dict[tuple[str, int], Future[Any]]:
+    def further(*_arguments: object, **_named: object) -> dict[tuple[str, int], Future[Any]]:
         answer: Future[Any] = Future()
         answer.set_result(SimpleNamespace(offset=1 << 40))
         asked.append(answer)
@@ -118,6 +118,48 @@ def test_an_answer_that_the_table_does_not_reach_is_counted_and_asked_again(
         monkeypatch.undo()
         new.keep_up(client)
         wait_for(polled(new, new.is_fresh), "it is fresh")
+    finally:
+        new.close()
+
+
+def test_entries_that_overtake_an_answer_make_it_no_worse(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While many devices are enrolled the table is further than any question of the past."""
+    answer: Future[Any] = Future()
+    new = follower(deployment.settings)
+    monkeypatch.setattr(following, "ask_ends", lambda *_, **__: {(new.topic, 0): answer})
+    try:
+        new.catch_up()
+        before, end = unread(), new.table.offset
+        new._reached_at = None
+        new.keep_up(kafka.admin(deployment.settings))
+        answer.set_result(SimpleNamespace(offset=end))
+        new.table.offset += 2
+        new.poll()
+        assert new.is_fresh()
+        assert unread() == before
+    finally:
+        new.close()
+
+
+def test_a_question_that_nobody_answers_is_asked_again(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = list[Future[Any]]()
+
+    def ask(*_arguments: object, **_named: object) -> dict[tuple[str, int], Future[Any]]:
+        asked.append(Future())
+        return {(new.topic, 0): asked[-1]}
+
+    monkeypatch.setattr(following, "ask_ends", ask)
+    monkeypatch.setattr(following, "ANSWER_S", 0.0)
+    client, new, before = kafka.admin(deployment.settings), follower(deployment.settings), unread()
+    try:
+        for _ in range(2):
+            new.keep_up(client)
+            new.poll()
+        assert (len(asked), unread()) == (2, before + 2)
     finally:
         new.close()
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.devices import PartitionStates
+from pipeline.devices import PartitionStates, keep_most
 from pipeline.statestore import ChangelogPosition, Partition, StateStore
 from pipeline.workingcopy import CopyDamagedError
 from processors.detect import DetectConfig, TelemetryDetectors
@@ -122,7 +122,6 @@ def commit(states: PartitionStates, store: StateStore) -> list[bytes]:
     changes = list(states.changes())
     position = ChangelogPosition("id", len(changes))
     store.write([(states.partition, key, value) for key, value in changes], {states.partition: position})
-    states.committed()
     return [key for key, _ in changes]
 
 
@@ -152,7 +151,7 @@ def test_what_was_not_committed_is_forgotten(store: StateStore) -> None:
 
 
 def test_a_cache_that_is_too_small_loses_nothing(store: StateStore) -> None:
-    states = PartitionStates(A, store, NoDetectors(), most_cached=3)
+    states = opened(store)
     kept: set[str] = set()
     for number in range(12):
         for device in range(10):
@@ -161,9 +160,22 @@ def test_a_cache_that_is_too_small_loses_nothing(store: StateStore) -> None:
             state.sequence = number + 1
             states.touch(f"did:web:{device}", state)
         commit(states, store)
-        assert len(states._cache) <= 3
+        states.keep(3)
+        assert states.cached <= 3
         kept |= set(states._cache)
     assert len(kept) > 3, "who is kept changes"
+
+
+def test_partitions_share_what_is_kept(store: StateStore) -> None:
+    """Where a topic has hardly any devices the others' are kept instead."""
+    all_states = [PartitionStates(place, store, NoDetectors()) for place in PLACES[:3]]
+    for states, devices in zip(all_states, (90, 9, 1), strict=True):
+        for device in range(devices):
+            states.state_of(f"did:web:{device}")
+    keep_most(all_states, 100)
+    assert [states.cached for states in all_states] == [90, 9, 1]
+    keep_most(all_states, 50)
+    assert [states.cached for states in all_states] == [45, 4, 0]
 
 
 @settings(max_examples=60, deadline=None)
@@ -173,7 +185,7 @@ def test_a_small_cache_loses_nothing_while_a_commit_is_under_way(
 ) -> None:
     """As ingest does: a batch is judged before the one before it has come into the store."""
     with TemporaryDirectory() as folder, closing(StateStore(Path(folder) / "rocksdb")) as store:
-        states = PartitionStates(A, store, NoDetectors(), most_cached=most_cached)
+        states = opened(store)
         heard: Counter[int] = Counter()
         under_way: list[tuple[Partition, bytes, bytes]] = []
         for number, batch in enumerate([*batches, []]):
@@ -184,7 +196,7 @@ def test_a_small_cache_loses_nothing_while_a_commit_is_under_way(
                 state.sequence = heard[device]
                 states.touch(f"did:web:{device}", state)
             store.write(under_way, {A: ChangelogPosition("id", number)})
-            states.committed()
+            states.keep(most_cached)
             under_way = [(A, key, value) for key, value in states.changes()]
         assert len(under_way) == 0
         again = opened(store)

@@ -73,8 +73,7 @@ def producer(tmp_path: Path, **more: Any) -> TransactionalProducer:
 
 
 def commit(made: TransactionalProducer) -> None:
-    consumer: Any = SimpleNamespace(consumer_group_metadata=object)
-    made.commit(consumer, {PLACE: 7}, lambda _place: "a note")
+    made.commit("a membership", {PLACE: 7}, lambda _place: "a note")
 
 
 def test_a_commit_flushes_first_and_tells_what_it_waited_for(
@@ -102,26 +101,22 @@ def test_a_commit_that_was_begun_is_under_way_until_it_is_asked_for(tmp_path: Pa
     made, asked = producer(tmp_path), list[threading.Thread]()
     made.finish_commit()  # nothing was begun
     library.hanging = "flush"
-    generations = iter(["of then", "of later"])
-    consumer: Any = SimpleNamespace(consumer_group_metadata=lambda: next(generations))
 
     def note(_place: Partition) -> str:
         asked.append(threading.current_thread())
         return "a note"
 
     next_offsets = {PLACE: 7}
-    made.start_commit(consumer, next_offsets, note)
+    made.start_commit("a membership", next_offsets, note)
     next_offsets[PLACE] = 9  # the next batch's
     assert not asked
     library.release.set()
     made.finish_commit()
     assert library.called == ["init", "flush", "offsets", "commit"]
     assert [each is not threading.current_thread() for each in asked] == [True]
-    ((offsets, metadata),) = library.sent
-    assert [(each.topic, each.partition, each.offset, each.metadata) for each in offsets] == [
-        (*PLACE, 7, "a note")
-    ]
-    assert metadata == "of then"
+    (([place], membership),) = library.sent
+    assert (place.topic, place.partition, place.offset, place.metadata) == (*PLACE, 7, "a note")
+    assert membership == "a membership"
 
 
 def test_what_a_commit_under_way_met_is_raised_where_it_is_asked_for(
@@ -129,10 +124,20 @@ def test_what_a_commit_under_way_met_is_raised_where_it_is_asked_for(
 ) -> None:
     made = producer(tmp_path)
     library.left = 2
-    made.start_commit(SimpleNamespace(consumer_group_metadata=object), {PLACE: 7}, str)  # type: ignore[arg-type]
+    made.start_commit("a membership", {PLACE: 7}, str)
     with pytest.raises(TransactionError, match="2 records"):
         made.finish_commit()
     made.finish_commit()
+
+
+def test_a_commit_that_never_began_is_told_as_any_other(
+    tmp_path: Path, library: Library, monkeypatch: pytest.MonkeyPatch, told: list[dict[str, float]]
+) -> None:
+    made = producer(tmp_path)
+    monkeypatch.setattr(made, "_end_transaction", lambda *_: library.release.wait())
+    with pytest.raises(StalledCallError):
+        commit(made)
+    assert told == [{}]
 
 
 def test_records_that_nobody_acknowledged_are_not_committed(tmp_path: Path, library: Library) -> None:

@@ -17,21 +17,21 @@ Break = Callable[[], None]
 
 def _commit_before_flush() -> None:
     """Source offsets are committed before the outputs are flushed: a kill in between loses records."""
-    from pipeline import transaction
+    from pipeline import ingest, transaction
 
-    real = transaction.TransactionalProducer.start_commit
+    real = ingest.IngestSession._write
 
-    def start(self: Any, consumer: Any, next_offsets: Any, note: Any) -> None:
-        self.consumer = consumer
-        real(self, consumer, next_offsets, note)
+    def write(self: Any, producer: Any, outcomes: Any, began_at: float) -> None:
+        producer.consumer = self._member.consumer
+        real(self, producer, outcomes, began_at)
 
-    def end(self: Any, _metadata: Any, next_offsets: Any, _note: Any) -> None:
+    def end(self: Any, _membership: Any, next_offsets: Any, _note: Any) -> None:
         places = [TopicPartition(topic, number, at) for (topic, number), at in next_offsets.items()]
         self.consumer.commit(offsets=places, asynchronous=False)
         self._producer.flush(self._timeout_s)
         self._producer.commit_transaction(self._timeout_s)
 
-    transaction.TransactionalProducer.start_commit = start  # type: ignore[method-assign]
+    ingest.IngestSession._write = write  # type: ignore[method-assign]
     transaction.TransactionalProducer._end_transaction = end  # type: ignore[method-assign, assignment]
 
 
@@ -42,8 +42,17 @@ def _state_before_commit() -> None:
     real = ingest.IngestSession._write
 
     def write(self: Any, producer: Any, outcomes: Any, began_at: float) -> None:
-        real(self, producer, outcomes, began_at)
-        self._store.write(self._written.writes._changes, {})
+        start = producer.start_commit
+
+        def store_first(membership: Any, next_offsets: Any, note: Any) -> None:
+            self._store.write(note.__self__._changes, {})
+            start(membership, next_offsets, note)
+
+        producer.start_commit = store_first
+        try:
+            real(self, producer, outcomes, began_at)
+        finally:
+            del producer.start_commit
 
     ingest.IngestSession._write = write  # type: ignore[method-assign]
 
@@ -140,10 +149,10 @@ def _tick_without_offsets() -> None:
         producer.with_records = {p for p, o in outcomes.items() if o.accepted or o.rejected}
         real_write(self, producer, outcomes, began_at)
 
-    def end(self: Any, metadata: Any, next_offsets: Any, note: Any) -> None:
+    def end(self: Any, membership: Any, next_offsets: Any, note: Any) -> None:
         kept = {p: at for p, at in next_offsets.items() if p in self.with_records}
         if kept:
-            real_end(self, metadata, kept, note)
+            real_end(self, membership, kept, note)
             return
         self._producer.flush(self._timeout_s)
         self._producer.commit_transaction(self._timeout_s)

@@ -9,6 +9,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -164,11 +165,25 @@ def _wrap_producers(stage: str, seams: Seams) -> None:
 
 
 def _wrap_ingest(seams: Seams) -> None:
+    from pipeline import following as module
     from pipeline.ingest import IngestSession
     from pipeline.registry import RegistryFollower
 
     _before(RegistryFollower, "_take", lambda: seams.passing(REGISTRY_SEAM))
     _before(RegistryFollower, "_high_watermark", lambda: seams.passing(REGISTRY_SEAM))
+    following: Any = module
+    ask_ends = following.ask_ends
+
+    def seamed_ask(client: Any, partitions: Any, *more: Any, **named: Any) -> Any:
+        try:
+            seams.passing(REGISTRY_SEAM)
+        except KafkaException as error:  # as a broker that does not answer
+            failed: Future[Any] = Future()
+            failed.set_exception(error)
+            return dict.fromkeys(partitions, failed)
+        return ask_ends(client, partitions, *more, **named)
+
+    following.ask_ends = seamed_ask
     write, settle = IngestSession._write, IngestSession._settle
 
     def seamed_write(self: Any, producer: Any, outcomes: Any, began_at: float) -> None:
