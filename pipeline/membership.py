@@ -41,8 +41,8 @@ class GroupMember:
         self.changed = False
         self.has_joined = False
         self.membership: Any = None
-        """The group's metadata as of `start_at`. A later moment's may be of another membership, or of none, which
-        an empty group does not refuse."""
+        """The group's metadata as of `start_at`. That of a later moment may be of another membership, or of
+        none, and an empty group does not refuse that."""
         self.ends: dict[Partition, int] = {}
         """Where a partition's end was met last: the next offset, past markers that are no records."""
         self._places: dict[Partition, int] = {}
