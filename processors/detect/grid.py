@@ -21,7 +21,7 @@ def judge_grid(
     least = moved[0]
     if finest == 0.0:
         return least, 0.0, 0.0, 0.0
-    if not even or least < grid:
+    if not even or not grid or least < grid:  # a state that was harmed may have one without the other
         if even and abs(grid / least - round(grid / least)) > SHARE:
             return finest, 0.0, 0.0, 0.0
         grid = least

@@ -190,7 +190,7 @@ def test_the_run_in_the_middle_counts(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(scaledevices, "at_devices", run)
     options = ScaleOptions(devices=(100, 5_000), warm_events=16, leaves=(), out=tmp_path)
     found = scale.scale(Settings(data_dir=tmp_path), options, LoadShow(Console(file=StringIO())))["devices"]
-    assert asked[:5] == [(100, 2000, 2, seed) for seed in range(5)]
+    assert asked[:5] == [(100, Settings().batch_records, 2, seed) for seed in range(5)]
     assert [(row["devices"], row["batch"]) for row in found["rows"]] == [(100, 2000), (5_000, 2000)]
     assert [(row["devices"], row["batch"]) for row in found["each_once"]["rows"]] == [
         (100, 100),
