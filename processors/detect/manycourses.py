@@ -121,7 +121,7 @@ def _epoch(known: Floats, block: tuple[Floats, Floats, Floats]) -> None:
 def _on_grid(finest: Floats, before: Floats, sizes: Floats, least: Floats) -> Floats:
     """Do what `judge_grid` does; return samples and moves on a grid, and the grid. `finest` is not 0 here."""
     even, moves, grid = before
-    begins = (even == 0) | (least < grid)
+    begins = (even == 0) | (grid == 0) | (least < grid)
     is_off = begins & (even != 0) & (np.abs(grid / least - np.rint(grid / least)) > SHARE)
     grid = np.where(begins, least, grid)
     slip = finest * np.where(grid > WIDE * finest, ROUNDED_SLIP, SLIP)

@@ -81,7 +81,7 @@ def test_sizes_that_cannot_be_are_refused(sizes: tuple[int, ...], tmp_path: Path
 
 def test_workers_share_a_backlog(tmp_path: Path) -> None:
     settings, show = Settings(data_dir=tmp_path), LoadShow(Console(file=StringIO()))
-    options = CorpusOptions(devices=40, records=20_000, bad_share=0.0, log_name=settings.log_name)
+    options = CorpusOptions(devices=40, records=60_000, bad_share=0.0, log_name=settings.log_name)
     make_corpus(tmp_path, options, show)
     corpus = Corpus(tmp_path)
     (found,) = at_layouts(settings, corpus, [Layout(2, 2)], show)
@@ -190,10 +190,9 @@ def test_the_run_in_the_middle_counts(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(scaledevices, "at_devices", run)
     options = ScaleOptions(devices=(100, 5_000), warm_events=16, leaves=(), out=tmp_path)
     found = scale.scale(Settings(data_dir=tmp_path), options, LoadShow(Console(file=StringIO())))["devices"]
-    assert asked[:5] == [(100, Settings().batch_records, 2, seed) for seed in range(5)]
-    assert [(row["devices"], row["batch"]) for row in found["rows"]] == [(100, 2000), (5_000, 2000)]
-    assert [(row["devices"], row["batch"]) for row in found["each_once"]["rows"]] == [
-        (100, 100),
-        (5_000, 2000),
-    ]
+    batch = Settings().batch_records
+    assert asked[:5] == [(100, batch, 2, seed) for seed in range(5)]
+    assert [(row["devices"], row["batch"]) for row in found["rows"]] == [(100, batch), (5_000, batch)]
+    rows = found["each_once"]["rows"]
+    assert [(row["devices"], row["batch"]) for row in rows] == [(100, 100), (5_000, batch)]
     assert (found["rows"][0]["cpu_us"], found["warm_events"]) == (2.0, 16)
