@@ -4,6 +4,7 @@ The worker works off a backlog as in a comparison, and once it is warm py-spy lo
 hundred times a second: at Python's stacks, and at what C does below them only as far as Python called it.
 """
 
+import re
 import signal
 import subprocess
 from contextlib import ExitStack, closing
@@ -23,6 +24,9 @@ SAMPLES_A_SECOND = 200
 MOST_S = 600
 """So long py-spy looks at most: it is told to end before."""
 END_S = 60.0
+TITLE = "CPU time of ingest by function, while it works off a backlog"
+TITLED = re.compile(r'(<text id="title"[^>]*>)[^<]*(</text>)')
+"""What py-spy writes above is its own command line."""
 
 
 class Profiler:
@@ -52,6 +56,8 @@ class Profiler:
         if not self._out.exists():
             said = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
             raise LoadTestError(f"py-spy drew nothing: {said[-1] if said else 'it said nothing'}")
+        drawn = self._out.read_text(encoding="utf-8")
+        self._out.write_text(TITLED.sub(rf"\g<1>{TITLE}\g<2>", drawn, count=1), encoding="utf-8")
 
 
 def profile(settings: Settings, corpus: Corpus, show: LoadShow, py_spy: Path, out: Path) -> Drained:
