@@ -37,8 +37,8 @@ GIVE_UP_S = 6.0
 """A trial that has let so many seconds' worth of records wait is over."""
 DRAIN_S = 300.0
 PACE_OF_SEARCH = 0.25
-"""Of the rate that a search begins with: so many events a second, by the clocks of a corpus' devices. At a rate below
-that pace all these clocks would fall behind the broker's, and ingest would look at each as at a broken one."""
+"""Of the rate that a search begins with: so many events a second, by the clocks of a corpus' devices. At a
+rate below that all these clocks would fall behind the broker's, and ingest look at each as at a broken one."""
 
 
 @dataclass(frozen=True, slots=True)
