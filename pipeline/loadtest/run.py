@@ -38,7 +38,7 @@ GIVE_UP_S = 6.0
 DRAIN_S = 300.0
 PACE_OF_SEARCH = 0.25
 """Of the rate that a search begins with: so many events a second, by the clocks of a corpus' devices. At a
-rate below that all these clocks would fall behind the broker's, and ingest look at each as at a broken one."""
+rate below that all these clocks would fall behind the broker's, and ingest take each for a broken one."""
 
 
 @dataclass(frozen=True, slots=True)
