@@ -47,7 +47,7 @@ BEGIN_SHARE = 0.4
 """The search begins at this share of the rate at which ingest alone works off a backlog."""
 SUSTAINED_SHARE = 0.7
 """No more of that rate is sustained while everything else runs, too."""
-MOST_RECORDS = 2_500_000
+MOST_RECORDS = 3_500_000
 
 
 @dataclass(frozen=True, slots=True)
