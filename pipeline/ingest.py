@@ -97,6 +97,11 @@ class IngestSession(TransactionalSession):
 
     # ---- the story -------------------------------------------------------------------------------------
 
+    def run(self, stop: Stop) -> None:
+        """Step until asked to stop, then see the last commit out."""
+        super().run(stop)
+        self._settle()
+
     def step(self) -> None:
         """Consume, decide, write, commit."""
         batches = self._member.consume(self._settings.batch_records, CONSUME_WAIT_S)

@@ -76,7 +76,6 @@ class TransactionalSession(ABC):
             self.step()
             if self._member.changed:
                 self._recover()
-        self._settle()
 
     @abstractmethod
     def step(self) -> None:
@@ -85,11 +84,6 @@ class TransactionalSession(ABC):
     @abstractmethod
     def _recover(self) -> None:
         """Forget memory; bring producer, state and positions to the last commit (pipeline/recovery.py)."""
-
-    def _settle(self) -> None:
-        """See the end of a commit that is under way."""
-        if self._producer is not None:
-            self._producer.finish_commit()
 
     def _is_over(self) -> bool:
         """Tell whether another session must take this one's place."""
