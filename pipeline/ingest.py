@@ -104,7 +104,7 @@ class IngestSession(TransactionalSession):
 
     def step(self) -> None:
         """Consume, decide, write, commit."""
-        batches = self._member.consume(self._settings.batch_records, CONSUME_WAIT_S)
+        batches = self._member.consume(self._batch_size.next, CONSUME_WAIT_S)
         self._beat()
         if self._member.changed or self._producer is None:
             return
@@ -126,6 +126,7 @@ class IngestSession(TransactionalSession):
                 outcomes[partition] = outcome
                 self._next_offsets[partition] = batches[partition][-1].offset + 1
                 self._clock.heard(batches[partition][-1].append_us)
+        self._batch_size.learn(sum(map(len, batches.values())), time.monotonic() - started)
         self._tick(outcomes)
         if outcomes:
             self._settle()

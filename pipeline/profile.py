@@ -15,6 +15,7 @@ a kill, a rebalance or a commit in doubt loses no finding and tells none twice; 
 (pipeline/recovery.py).
 """
 
+import time
 from collections import Counter
 
 import structlog
@@ -66,10 +67,11 @@ class ProfileSession(TransactionalSession):
 
     def step(self) -> None:
         """Consume, decide, write, commit."""
-        batches = self._member.consume(self._settings.batch_records, CONSUME_WAIT_S)
+        batches = self._member.consume(self._batch_size.next, CONSUME_WAIT_S)
         self._beat()
         if self._member.changed or self._producer is None or not batches:
             return
+        started = time.monotonic()
         came: dict[Partition, Profiled | Noticed] = {}
         for partition, batch in batches.items():
             if partition[0] == PRINTS:
@@ -77,6 +79,7 @@ class ProfileSession(TransactionalSession):
             else:
                 came[partition] = self._profiler.process(batch, self._profiles[partition])
             self._next_offsets[partition] = batch[-1].offset + 1
+        self._batch_size.learn(sum(map(len, batches.values())), time.monotonic() - started)
         self._write(self._producer, came)
         self._health.progressed()
 

@@ -12,6 +12,7 @@ number twice; it is ingest's recovery that sees to it (pipeline/recovery.py). `a
 one worker routes, a further slot stands by.
 """
 
+import time
 from collections.abc import Mapping
 
 import structlog
@@ -72,14 +73,16 @@ class RouteSession(TransactionalSession):
 
     def step(self) -> None:
         """Consume, decide, write, commit."""
-        batches = self._member.consume(self._settings.batch_records, CONSUME_WAIT_S)
+        batches = self._member.consume(self._batch_size.next, CONSUME_WAIT_S)
         self._beat()
         if self._member.changed or self._producer is None:
             return
         batch = batches.get(PARTITION)
         if batch:
+            started = time.monotonic()
             self._registry.poll()
             routed = self._router.process(batch, self._state)
+            self._batch_size.learn(len(batch), time.monotonic() - started)
             self._next_offsets[PARTITION] = batch[-1].offset + 1
             self._write(self._producer, routed)
             self._health.progressed()

@@ -9,6 +9,7 @@ from typing import ClassVar
 from confluent_kafka.admin import AdminClient
 
 from pipeline import kafka
+from pipeline.batchsize import BatchSize
 from pipeline.changelogmark import ChangelogMark
 from pipeline.lag import Lag
 from pipeline.membership import GroupMember
@@ -58,6 +59,7 @@ class TransactionalSession(ABC):
         self._marks: dict[Partition, ChangelogMark] = {}
         self._next_offsets: dict[Partition, int] = {}
         self._lag = Lag(self.stage)
+        self._batch_size = BatchSize(settings.batch_records)
 
     @classmethod
     def work(cls, settings: Settings, slot: int, health: Health, stop: Stop) -> None:

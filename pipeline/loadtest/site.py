@@ -101,7 +101,12 @@ def temporary(
     chosen = stages if stages is not None else (*STAGES, *(("monitor",) if with_monitor else ()))
     with tempfile.TemporaryDirectory(prefix="attestream-loadtest-") as made:
         given = settings.model_copy(
-            update={"data_dir": Path(made), "bootstrap_servers": "", "silence_after_s": SILENCE_S}
+            update={
+                "data_dir": Path(made),
+                "bootstrap_servers": "",
+                "silence_after_s": SILENCE_S,
+                "local_kafka_for_long": True,
+            }
         )
         chosen = tuple(each for each in chosen if each not in ("route", "deliver"))
         with closing_stack(LocalStack(given, stages=chosen, workers=workers), on_step):

@@ -81,6 +81,8 @@ class Broker:
         self.log_path = data_dir / "run" / "kafka.log"
         self.extra_options: Sequence[str] = ()
         """Options for the JVM instead of those of the AOT cache."""
+        self.runs_for_long = False
+        """Whether the JVM compiles what runs for minutes anew; a quick start is all that it else aims at."""
         self.extra_properties: Mapping[str, str] = {}
         """Broker properties that go before our own."""
         self._home = data_dir.resolve() / "kafka"
@@ -138,6 +140,8 @@ class Broker:
             aot.discard(aot.path(self.cache_dir))
         elif cache := aot.usable(self.cache_dir):
             options.extend([f"-XX:AOTCache={cache}", "-Xlog:aot*=error"])
+        if self.runs_for_long:
+            options.extend(jvm.FOR_LONG)
         return jvm.command(self.cache_dir, "kafka.Kafka", [str(properties)], options)
 
     def record(self, pid: int) -> None:

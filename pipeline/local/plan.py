@@ -67,6 +67,7 @@ def local_plan(settings: Settings, choice: Choice, stack_file: StackFile, resour
         stack_file.update(bootstrap_servers=settings.bootstrap_servers)
     else:
         broker = Broker(settings.data_dir, cache_dir=settings.cache_dir, port=choice.kafka_port)
+        broker.runs_for_long = settings.local_kafka_for_long
         resources.enter_context(broker.owned())
         before.append(Step("preparing Kafka", broker.prepare))
         first.append(_kafka(broker, stack_file))
