@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from typing import TypeAlias
 
 BACKEND: str  # what does the curve's arithmetic on this processor: avx512ifma, avx2 or serial
 
@@ -7,3 +8,21 @@ BACKEND: str  # what does the curve's arithmetic on this processor: avx512ifma, 
 def verify_batch(
     public_keys: Sequence[bytes], messages: Sequence[bytes], signatures: Sequence[bytes]
 ) -> list[bool]: ...
+
+# Item i of the result is BLAKE3 (32 bytes) over key, headers and value of record i, each part with its
+# length. The sequences must have one length (ValueError), and names be UTF-8's (UnicodeEncodeError).
+def record_digests(
+    keys: Sequence[bytes | None],
+    headers: Sequence[Sequence[tuple[str, bytes | None]]],
+    values: Sequence[bytes | None],
+) -> list[bytes]: ...
+
+# device_id, boot, sequence, time in us, codes, values (doubles of eight bytes, the lowest first), key id,
+# signature, the signed message, BLAKE3 of the payload (32 bytes)
+Opened: TypeAlias = tuple[str, int, int, int, tuple[int, ...], bytes, str, bytes, bytes, bytes]
+
+class Opener:
+    # What the single-object encodings of envelope and telemetry begin with, and what a signed message does.
+    def __init__(self, envelope: bytes, telemetry: bytes, prefix: bytes) -> None: ...
+    # Opens envelopes of one signature with telemetry that breaks no rule; None for all else.
+    def open(self, values: Sequence[bytes | None]) -> list[Opened | None]: ...

@@ -28,7 +28,7 @@ from schemas.checkpoint import Checkpoint, sign_checkpoint
 from schemas.codec import CODEC
 from schemas.errors import FormatError
 from schemas.note import Ed25519Signer, format_note
-from schemas.records import encode_leaf, record_digest
+from schemas.records import encode_leaf, record_digests
 from schemas.trust import TrustRoot, open_trusted_checkpoint
 
 log = structlog.get_logger()
@@ -49,12 +49,19 @@ def store_of(settings: Settings, partition: Partition) -> LocalTileStore:
 
 
 def leaf_of(record: RawRecord) -> bytes:
-    """Make a record's leaf entry; in the epoch log the record's value itself is the leaf."""
-    if record.topic == CHECKPOINTS:
-        return record.value or b""
-    return encode_leaf(
-        record.offset, record.append_ms, record_digest(record.key, record.headers, record.value)
-    )
+    """Make a record's leaf entry."""
+    return leaves_of([record])[0]
+
+
+def leaves_of(records: Sequence[RawRecord]) -> list[bytes]:
+    """Make the leaf entries of a topic's records; in the epoch log the record's value itself is the leaf."""
+    if records and records[0].topic == CHECKPOINTS:
+        return [record.value or b"" for record in records]
+    digests = record_digests(*zip(*[(each.key, each.headers, each.value) for each in records], strict=True))
+    return [
+        encode_leaf(record.offset, record.append_ms, digest)
+        for record, digest in zip(records, digests, strict=True)
+    ]
 
 
 class Shard:
@@ -186,7 +193,7 @@ class Shard:
             if self.partition[0] == CHECKPOINTS and record.offset != self.next_offset:
                 raise self._stopped(f"offset {record.offset} where {self.next_offset} was next")
             self.next_offset = record.offset + 1
-        full = self._builder.append([leaf_of(record) for record in records])
+        full = self._builder.append(leaves_of(records))
         self._unpublished += full
         self._store.write(self.partition, self._state(), full, self._builder.edge())
 

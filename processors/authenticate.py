@@ -5,8 +5,11 @@ offset, every signature, time. Nothing that a signature does not cover is truste
 sequences are not looked at here: a forged high sequence must not block a valid one.
 """
 
+from array import array
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import repeat
 
 from blake3 import blake3
 
@@ -23,11 +26,11 @@ from schemas.envelope import (
     pae_prefix,
 )
 from schemas.errors import CodecError, FormatError, UnknownSchemaError
-from schemas.events import Event, common_event, decode_event
+from schemas.events import Event, common_of, decode_event
 from schemas.native import BatchVerifier
+from schemas.opening import Opened, opener
 from schemas.partition import partition_of
 from schemas.reasons import Reason
-from schemas.shortcut import read_envelope
 
 REGISTRY_MISSES = frozenset({Reason.UNKNOWN_DEVICE, Reason.UNKNOWN_KEY})
 """Reasons that a newer registry may lift."""
@@ -98,10 +101,10 @@ class Authenticate:
         verify: BatchVerifier = verify_batch,
     ) -> None:
         self._kind, self._limits, self._verify = kind, limits, verify
-        self._has_common = kind is PayloadKind.TELEMETRY
         # Hashing a key in Python costs as much as decoding its event, and devices recur.
         self._place = lru_cache(maxsize=65_536)(lambda key: partition_of(key, partitions))
         self._prefix = pae_prefix(kind, audience)
+        self._opener = opener(self._prefix) if kind is PayloadKind.TELEMETRY else None
         self._seen: dict[bytes | None, _Seen] = {}
         self._read: tuple[Registry | None, int] = (None, 0)
         self._as_of = 0
@@ -113,8 +116,8 @@ class Authenticate:
             self._read, self._as_of = (registry, offset), self._as_of + 1
         signed, verdicts, untimely = _Signed(), list[Verdict](), list[int]()
         limits = self._limits
-        for record in batch:
-            verdict = self._common(record, registry, signed, len(verdicts)) if self._has_common else None
+        for record, found in zip(batch, self._opened(batch), strict=False):
+            verdict = found and self._common(record, registry, signed, len(verdicts), found)
             if verdict is None:
                 try:
                     verdict = self._open(record, registry, signed, len(verdicts))
@@ -135,22 +138,20 @@ class Authenticate:
                         verdicts[place] = _forged(verdicts[place], key_id)
         return verdicts
 
+    def _opened(self, batch: Batch) -> Iterable[Opened | None]:
+        """Return what is in each record of the common shape."""
+        return self._opener([record.value for record in batch]) if self._opener else repeat(None)
+
     def _common(
-        self, record: RawRecord, registry: Registry, signed: _Signed, place: int
+        self, record: RawRecord, registry: Registry, signed: _Signed, place: int, opened: Opened
     ) -> VerifiedEvent | None:
-        """Open telemetry of the common shape of a device that was seen before; None for all else."""
-        seen, value = self._seen.get(record.key), record.value
-        if seen is None or value is None or len(value) > MAX_ENVELOPE_BYTES:
-            return None
-        envelope = read_envelope(value)
-        if envelope is None:
-            return None
-        payload, key_id, signature = envelope
-        event = common_event(payload)
+        """Take telemetry of the common shape of a device that was seen before; None for all else."""
+        seen = self._seen.get(record.key)
+        device_id, boot, sequence, time_us, codes, values, key_id, signature, message, digest = opened
         if (
-            event is None
+            seen is None
             or key_id != seen.key.key_id
-            or event.device_id != seen.subject.did
+            or device_id != seen.subject.did
             or record.partition != seen.partition
         ):
             return None
@@ -159,10 +160,11 @@ class Authenticate:
                 return None
             seen.as_of = self._as_of
         signed.keys.append(seen.public_key)
-        signed.messages.append(pae(self._prefix, payload))
+        signed.messages.append(message)
         signed.signatures.append(signature)
         signed.whose.append((place, key_id))
-        return VerifiedEvent(event, blake3(payload).digest(), record, registry.offset, seen.signers)
+        event = common_of(device_id, boot, sequence, time_us, codes, array("d", values))
+        return VerifiedEvent(event, digest, record, registry.offset, seen.signers)
 
     def _open(self, record: RawRecord, registry: Registry, signed: _Signed, place: int) -> VerifiedEvent:
         """Check a record up to its signatures, which are added to those that are to be verified."""

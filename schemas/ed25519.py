@@ -9,14 +9,13 @@ ZIP 215 alone would accept a key of small order, under which one signature fits 
 checked once, at registration, and again by whoever verifies evidence: canonical encoding and prime order.
 """
 
-import os
 from collections.abc import Sequence
 
 from ed25519_zebra import ed_public_from_secret, ed_sign, ed_verify
 from nacl.bindings import crypto_core_ed25519_is_valid_point
 
 from schemas.errors import FormatError
-from schemas.native import choose_verifier
+from schemas.native import CRATE
 
 PUBLIC_KEY_BYTES = 32
 SEED_BYTES = 32
@@ -62,8 +61,9 @@ def verify_with_wheel(
     ]
 
 
-_VERIFY, VERIFIER = choose_verifier(os.environ, verify_with_wheel)
-"""What `verify_batch` calls, and its name."""
+_VERIFY = verify_with_wheel if CRATE is None else CRATE.verify_batch
+VERIFIER = "ed25519_zebra" if CRATE is None else f"attestream_fast ({CRATE.BACKEND})"
+"""What `verify_batch` calls, and its name for logs."""
 
 
 def public_key(seed: bytes) -> bytes:

@@ -71,7 +71,13 @@ def common_event(payload: bytes) -> Event | None:
     found = read_telemetry(payload)
     if found is None:
         return None
-    device_id, boot, sequence, time_us, codes, values = found
+    return common_of(*found)
+
+
+def common_of(  # noqa: PLR0917 - the fields of the record, in its order
+    device_id: str, boot: int, sequence: int, time_us: int, codes: tuple[int, ...], values: "array[float]"
+) -> Event:
+    """Return a telemetry event of fields that break no rule."""
     body = {
         "device_id": device_id, "boot": boot, "sequence": sequence, "time": time_us,
         "codes": codes, "values": values,

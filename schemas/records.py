@@ -10,6 +10,7 @@ from blake3 import blake3
 
 from schemas.codec import CODEC
 from schemas.errors import CodecError
+from schemas.native import CRATE
 from schemas.varint import write_long
 
 Headers = Sequence[tuple[str, bytes | None]]
@@ -51,6 +52,16 @@ def value_digest(value: bytes | None) -> bytes:
 def record_digest(key: bytes | None, headers: Headers, value: bytes | None) -> bytes:
     """BLAKE3(key_digest ‖ value_digest): a proof can withhold the value, nobody can change a header."""
     return digest_of_parts(key_digest(key, headers), value_digest(value))
+
+
+def record_digests(
+    keys: Sequence[bytes | None], headers: Sequence[Headers], values: Sequence[bytes | None]
+) -> list[bytes]:
+    """Digest n records, as `record_digest` does each; the sequences must have one length (ValueError)."""
+    if CRATE is not None:
+        digests: list[bytes] = CRATE.record_digests(keys, headers, values)
+        return digests
+    return [record_digest(*each) for each in zip(keys, headers, values, strict=True)]
 
 
 def digest_of_parts(key_part: bytes, value_part: bytes) -> bytes:

@@ -5,28 +5,26 @@ use std::sync::LazyLock;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyString};
 
 use crate::batch::{Signed, Verifier};
+use crate::digest::Digester;
+use crate::opener::Opener;
 
 static VERIFIER: LazyLock<Verifier> = LazyLock::new(Verifier::default);
+
+type Bytes<'py> = Bound<'py, PyBytes>;
+type Header<'py> = (Bound<'py, PyString>, Option<Bytes<'py>>);
 
 /// Verify n signatures by ZIP 215, with the GIL released; item i says whether `signatures[i]` holds.
 #[pyfunction]
 fn verify_batch(
     py: Python<'_>,
-    public_keys: Vec<Bound<'_, PyBytes>>,
-    messages: Vec<Bound<'_, PyBytes>>,
-    signatures: Vec<Bound<'_, PyBytes>>,
+    public_keys: Vec<Bytes<'_>>,
+    messages: Vec<Bytes<'_>>,
+    signatures: Vec<Bytes<'_>>,
 ) -> PyResult<Vec<bool>> {
-    let lengths = (public_keys.len(), messages.len(), signatures.len());
-    if lengths.0 != lengths.1 || lengths.1 != lengths.2 {
-        let text = format!(
-            "a batch has one length: one sequence of {}, {} and {} items is shorter than another",
-            lengths.0, lengths.1, lengths.2
-        );
-        return Err(PyValueError::new_err(text));
-    }
+    one_length([public_keys.len(), messages.len(), signatures.len()])?;
     let (public_keys, messages, signatures) = (shared(public_keys), shared(messages), shared(signatures));
     Ok(py.detach(|| {
         let batch: Vec<Signed<'_>> = public_keys
@@ -39,8 +37,43 @@ fn verify_batch(
     }))
 }
 
+/// Digest n Kafka records: keys, headers as pairs of name and value, and values.
+#[pyfunction]
+fn record_digests<'py>(
+    py: Python<'py>,
+    keys: Vec<Option<Bytes<'py>>>,
+    headers: Vec<Vec<Header<'py>>>,
+    values: Vec<Option<Bytes<'py>>>,
+) -> PyResult<Vec<Bytes<'py>>> {
+    one_length([keys.len(), headers.len(), values.len()])?;
+    let mut digester = Digester::default();
+    let records = keys.iter().zip(&headers).zip(&values);
+    records
+        .map(|((key, headers), value)| {
+            let names = headers.iter().map(|(name, _)| name.to_str()).collect::<PyResult<Vec<&str>>>()?;
+            let parts = names.iter().zip(headers).map(|(name, (_, value))| (name.as_bytes(), bytes(value)));
+            Ok(PyBytes::new(py, &digester.digest(bytes(key), parts, bytes(value))))
+        })
+        .collect()
+}
+
+fn bytes<'a>(data: &'a Option<Bytes<'_>>) -> Option<&'a [u8]> {
+    data.as_ref().map(|data| data.as_bytes())
+}
+
+fn one_length(lengths: [usize; 3]) -> PyResult<()> {
+    let [first, second, third] = lengths;
+    if first == second && second == third {
+        return Ok(());
+    }
+    let text = format!(
+        "a batch has one length: one sequence of {first}, {second} and {third} items is shorter than another"
+    );
+    Err(PyValueError::new_err(text))
+}
+
 /// The same bytes, readable without the GIL.
-fn shared(items: Vec<Bound<'_, PyBytes>>) -> Vec<PyBackedBytes> {
+fn shared(items: Vec<Bytes<'_>>) -> Vec<PyBackedBytes> {
     items.into_iter().map(PyBackedBytes::from).collect()
 }
 
@@ -59,9 +92,11 @@ fn backend() -> &'static str {
     "serial"
 }
 
-/// Batch verification of Ed25519 signatures by ZIP 215.
+/// What takes a batch at once: signatures by ZIP 215, telemetry of the common shape, digests of records.
 #[pymodule]
 fn attestream_fast(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("BACKEND", backend())?;
+    module.add_class::<Opener>()?;
+    module.add_function(wrap_pyfunction!(record_digests, module)?)?;
     module.add_function(wrap_pyfunction!(verify_batch, module)?)
 }

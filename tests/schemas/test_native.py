@@ -3,29 +3,22 @@
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from types import ModuleType
 
 import pytest
 
 from schemas import ed25519
 from schemas.errors import VerifierError
-from schemas.native import VARIABLE, choose_verifier
-
-
-def wheel(keys: Sequence[bytes], messages: Sequence[bytes], signatures: Sequence[bytes]) -> list[bool]:
-    return [True]
-
-
-def crate(keys: Sequence[bytes], messages: Sequence[bytes], signatures: Sequence[bytes]) -> list[bool]:
-    return [False]
+from schemas.native import NEEDED, VARIABLE, choose_crate
 
 
 @pytest.fixture
-def with_crate(monkeypatch: pytest.MonkeyPatch) -> None:
+def crate(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     module = ModuleType("attestream_fast")
-    module.verify_batch, module.BACKEND = crate, "avx2"  # type: ignore[attr-defined]
+    for name in NEEDED:
+        setattr(module, name, None)
     monkeypatch.setitem(sys.modules, "attestream_fast", module)
+    return module
 
 
 @pytest.fixture
@@ -33,33 +26,40 @@ def without_crate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "attestream_fast", None)  # what makes an import fail
 
 
-@pytest.mark.usefixtures("with_crate")
 @pytest.mark.parametrize("environ", [{}, {VARIABLE: ""}, {VARIABLE: "auto"}, {VARIABLE: "require"}])
-def test_the_crate_is_used_where_it_is_installed(environ: dict[str, str]) -> None:
-    assert choose_verifier(environ, wheel) == (crate, "attestream_fast (avx2)")
+def test_the_crate_is_used_where_it_is_installed(crate: ModuleType, environ: dict[str, str]) -> None:
+    assert choose_crate(environ) is crate
 
 
-@pytest.mark.usefixtures("with_crate")
-def test_off_is_the_wheel_though_the_crate_is_installed() -> None:
-    assert choose_verifier({VARIABLE: "off"}, wheel) == (wheel, "ed25519_zebra")
+@pytest.mark.usefixtures("crate")
+def test_off_is_python_though_the_crate_is_installed() -> None:
+    assert choose_crate({VARIABLE: "off"}) is None
 
 
 @pytest.mark.usefixtures("without_crate")
 @pytest.mark.parametrize("environ", [{}, {VARIABLE: ""}, {VARIABLE: "auto"}, {VARIABLE: "off"}])
-def test_without_the_crate_the_wheel_does_it(environ: dict[str, str]) -> None:
-    assert choose_verifier(environ, wheel) == (wheel, "ed25519_zebra")
+def test_without_the_crate_python_does_it(environ: dict[str, str]) -> None:
+    assert choose_crate(environ) is None
 
 
 @pytest.mark.usefixtures("without_crate")
 def test_require_without_the_crate_is_refused() -> None:
     with pytest.raises(VerifierError, match=r"ATTESTREAM_NATIVE=require, but .*make native"):
-        choose_verifier({VARIABLE: "require"}, wheel)
+        choose_crate({VARIABLE: "require"})
+
+
+@pytest.mark.parametrize("name", NEEDED)
+def test_a_crate_of_another_version_is_none(crate: ModuleType, name: str) -> None:
+    delattr(crate, name)
+    assert choose_crate({}) is None
+    with pytest.raises(VerifierError, match=f"of another version and has no {name}"):
+        choose_crate({VARIABLE: "require"})
 
 
 @pytest.mark.parametrize("value", ["on", "OFF", "1", "auto "])
 def test_another_value_is_refused_by_name(value: str) -> None:
     with pytest.raises(VerifierError, match="must be one of auto, off, require"):
-        choose_verifier({VARIABLE: value}, wheel)
+        choose_crate({VARIABLE: value})
 
 
 def test_a_command_that_cannot_have_its_verifier_says_so_in_one_line() -> None:
