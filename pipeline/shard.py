@@ -57,7 +57,11 @@ def leaves_of(records: Sequence[RawRecord]) -> list[bytes]:
     """Make the leaf entries of a topic's records; in the epoch log the record's value itself is the leaf."""
     if records and records[0].topic == CHECKPOINTS:
         return [record.value or b"" for record in records]
-    digests = record_digests(*zip(*[(each.key, each.headers, each.value) for each in records], strict=True))
+    digests = record_digests(
+        [record.key for record in records],
+        [record.headers for record in records],
+        [record.value for record in records],
+    )
     return [
         encode_leaf(record.offset, record.append_ms, digest)
         for record, digest in zip(records, digests, strict=True)

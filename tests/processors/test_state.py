@@ -22,7 +22,7 @@ from schemas.errors import CodecError
 LONG = st.integers(0, 2**62)
 
 
-@given(LONG, LONG, LONG, LONG, st.integers(0, 100), st.binary(max_size=64))
+@given(LONG, LONG, LONG, LONG, st.integers(0, 100), st.binary(max_size=64) | st.binary(max_size=9000))
 def test_a_state_reads_back(
     boot: int, sequence: int, append_ms: int, silent_ms: int, remembered: int, detectors: bytes
 ) -> None:
@@ -34,6 +34,17 @@ def test_a_state_reads_back(
     assert found_detectors == detectors
     assert found.encode(detectors) == value
     assert found.remembered.pack() == state.remembered.pack()
+    assert value == CODEC.encode(
+        "device_state",
+        {
+            "boot": boot,
+            "sequence": sequence,
+            "last_append_ms": append_ms,
+            "silent_since_ms": silent_ms,
+            "remembered": state.remembered.pack(),
+            "detectors": detectors,
+        },
+    )
     assert (found.boot, found.sequence, found.last_append_ms, found.silent_since_ms) == (
         boot,
         sequence,
