@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 FACTOR = 1.6
-STEP_BACK = 0.8
+STEP_BACK = 0.88
 CONFIRMATIONS = 4
 
 

@@ -47,7 +47,7 @@ BEGIN_SHARE = 0.4
 """The search begins at this share of the rate at which ingest alone works off a backlog."""
 SUSTAINED_SHARE = 0.7
 """No more of that rate is sustained while everything else runs, too."""
-MOST_RECORDS = 3_500_000
+MOST_RECORDS = 4_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class BenchOptions:
 
     rounds: int = 3
     """Of the drains; medians count."""
-    drain_records: int = 40_000
+    drain_records: int = 100_000
     seal_records: int = sealing.RECORDS
     devices: int = 2000
     trial_s: float = 10.0
@@ -224,7 +224,7 @@ class Bench:
     def _half(self, rate: float) -> None:
         """Measure the legs on a stack of its own, with attacks all the time."""
         options, values = self._options, self._found.values
-        warm_up = round(rate * WARM_UP_S)
+        warm_up = round(rate * min(WARM_UP_S, options.half_s))
         records = warm_up + round(rate * options.half_s)
         with self._corpus(records, options.devices, BAD_SHARE, rate) as corpus, self._stack(corpus) as stack:
             runner = Runner(stack, corpus, RunOptions(rate=rate), self._show)
@@ -276,7 +276,7 @@ class Bench:
 
     @contextmanager
     def _stack(self, corpus: Corpus) -> Iterator[site.Site]:
-        with site.temporary(self._settings, on_step=self._show.step) as stack:
+        with site.temporary(self._settings, for_long=True, on_step=self._show.step) as stack:
             site.enrol(stack.settings, corpus, self._show.step)
             yield stack
 

@@ -32,7 +32,8 @@ from pipeline.settings import Settings
 
 DEFAULT_SECONDS = 30.0
 LAG_OF_OBJECTIVE = 2.0
-WARM_UP_S = 10.0
+WARM_UP_S = 30.0
+"""At half a rate, for processes and above all the broker's compiler (`site.temporary`)."""
 GIVE_UP_S = 6.0
 """A trial that has let so many seconds' worth of records wait is over."""
 DRAIN_S = 300.0
@@ -139,7 +140,11 @@ def site_of(settings: Settings, options: RunOptions, corpus: Corpus, show: LoadS
         yield found
         return
     with site.temporary(
-        settings, workers=options.workers, with_monitor=options.with_monitor, on_step=show.step
+        settings,
+        workers=options.workers,
+        with_monitor=options.with_monitor,
+        for_long=options.find_max,
+        on_step=show.step,
     ) as found:
         site.enrol(found.settings, corpus, show.step)
         yield found
@@ -219,7 +224,8 @@ class Runner:
         options = self._options
         start = options.rate or 1000.0
         # A broker that has just been started is slow, and says nothing about a rate.
-        self.once(Load(start / 2, seconds=min(WARM_UP_S, options.trial_s), anchored=False), "warming up")
+        warm_up_s = min(WARM_UP_S, 3 * options.trial_s)
+        self.once(Load(start / 2, seconds=warm_up_s, anchored=False), "warming up")
 
         def trial(rate: float, seconds: float) -> Trial | None:
             is_confirmation = seconds >= options.confirm_s

@@ -95,9 +95,13 @@ def temporary(
     workers: int = 1,
     with_monitor: bool = False,
     stages: tuple[str, ...] | None = None,
+    for_long: bool = False,
     on_step: OnStep = lambda _text: None,
 ) -> Iterator[Site]:
-    """Run a stack in a folder of its own, which is gone afterwards."""
+    """Run a stack in a folder of its own, which is gone afterwards.
+
+    `for_long` is for what begins to count after half a minute: until then the broker's compiler is at work.
+    """
     chosen = stages if stages is not None else (*STAGES, *(("monitor",) if with_monitor else ()))
     with tempfile.TemporaryDirectory(prefix="attestream-loadtest-") as made:
         given = settings.model_copy(
@@ -105,7 +109,7 @@ def temporary(
                 "data_dir": Path(made),
                 "bootstrap_servers": "",
                 "silence_after_s": SILENCE_S,
-                "local_kafka_for_long": True,
+                "local_kafka_for_long": for_long,
             }
         )
         chosen = tuple(each for each in chosen if each not in ("route", "deliver"))
