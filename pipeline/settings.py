@@ -36,7 +36,7 @@ class Settings(BaseSettings):
 
     batch_records: int = 16_000
     """Most records in one transaction, where a worker has fallen behind; fewer where they take a second."""
-    cached_devices: int = 20_000
+    cached_devices: int = 100_000
     """States that a worker of ingest keeps in memory, some 7 KB a device; others are read from disk."""
     session_timeout_s: float = 10.0
     """A worker that the group has not heard of for so long loses its partitions."""

@@ -5,6 +5,8 @@ entries [0, offset). A version other than the last + 1 is ignored, so that an ol
 replayed after a revocation.
 """
 
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +18,8 @@ from schemas.trust import TrustRoot
 
 MAX_SUBJECT = 512
 """A longer one could not be the `device_id` of an event."""
+MOST_ALIKE = 4096
+"""So many sets of attributes are held on to, for subjects to come that have the same."""
 
 
 @dataclass(slots=True)
@@ -37,7 +41,8 @@ class Subject:
     did: str
     version: int
     entry_digest: bytes
-    attributes: dict[str, str]
+    attributes: Mapping[str, str]
+    """Others may have the same object."""
     keys: dict[str, Key] = field(default_factory=dict)
     decommissioned_at: int | None = None
     changed_at: int = 0
@@ -67,6 +72,8 @@ class Registry(SignedTable):
         self._subjects: dict[str, Subject] = {}
         self._owner_of: dict[bytes, str] = dict.fromkeys(trust.authorities.values(), "an authority")
         self._owner_of |= dict.fromkeys(trust.log_keys, "the log")
+        self._attributes: dict[tuple[tuple[str, str], ...], Mapping[str, str]] = {}
+        """One object for all subjects that are alike: a fleet's devices are of few models and wards."""
 
     def __len__(self) -> int:
         return len(self._subjects)
@@ -104,9 +111,14 @@ class Registry(SignedTable):
             _revoke(subject, entry, offset)
         else:
             subject.decommissioned_at = offset
-        subject.attributes = dict(entry["attributes"]) or subject.attributes
+        subject.attributes = self._shared(entry["attributes"]) or subject.attributes
         subject.version, subject.entry_digest, subject.changed_at = entry["version"], digest, offset
         self._subjects[did] = subject
+
+    def _shared(self, attributes: Mapping[str, str]) -> Mapping[str, str]:
+        if len(self._attributes) >= MOST_ALIKE:
+            self._attributes.clear()
+        return self._attributes.setdefault(tuple(attributes.items()), attributes)
 
     def _add_key(self, subject: Subject, entry: dict[str, Any], offset: int) -> None:
         key = entry["key"]
@@ -132,7 +144,8 @@ class Registry(SignedTable):
         for old in subject.keys.values():
             if old.purpose == key["purpose"] and old.revoked_at is None:
                 old.revoked_at = offset
-        subject.keys[key["key_id"]] = Key(key["key_id"], public_key, key["purpose"], offset)
+        key_id = sys.intern(key["key_id"])  # of a fleet's keys most are named alike
+        subject.keys[key_id] = Key(key_id, public_key, key["purpose"], offset)
         self._owner_of[public_key] = subject.did
 
 

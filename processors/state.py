@@ -25,6 +25,8 @@ BASE_BYTES = 8
 _FRONT = struct.Struct(f">{HEADER_SIZE}s{BASE_BYTES}s5Q")
 """Of a delta, whose numbers do not vary in length: it is written for every event."""
 _HEADER, _DELTA_HEADER = CODEC.header("device_state"), CODEC.header("device_delta")
+_MORE, _MOST_SHIFT = 0x80, 56
+"""Of a number: the bit that says that another byte follows, and how far the last one's bits may lie up."""
 _ENTRY = struct.Struct(">QQ16s")  # sequence, raw offset, first 16 bytes of the payload digest
 
 
@@ -141,7 +143,7 @@ def last_append_if_due(value: bytes, delta: bytes | None = None) -> int:
 
     Of a million devices each is asked this at every recovery: only the numbers at the front are read.
     """
-    if delta is not None and _changes(delta, value):
+    if delta is not None and _changes(delta, digest_of(value)):
         _, _, _, last_append, silent_since, _, _ = _FRONT.unpack_from(delta)
     elif value.startswith(_HEADER):
         _boot, _sequence, last_append, silent_since = _numbers(value, len(_HEADER), 4)
@@ -156,33 +158,94 @@ def decode_state(value: bytes, delta: bytes | None = None) -> tuple[DeviceState,
 
     Raises CodecError.
     """
+    base = digest_of(value)
+    boot, sequence, last_append_ms, silent_since_ms, remembered, detectors = _whole(value)
+    if delta is None or not _changes(delta, base):
+        since = b""
+    else:
+        since, head, tail = _changed(delta)
+        if len(since) % _ENTRY.size:
+            message = f"a device's delta with {len(since)} bytes of sequences of {_ENTRY.size} each"
+            raise CodecError(message)
+        _, _, sequence, last_append_ms, silent_since_ms, begin, end = _FRONT.unpack_from(delta)
+        detectors = Splice(head, begin, end, tail).applied(detectors)
+    known = RememberedSequences(remembered, since)
+    return DeviceState(None, boot, sequence, last_append_ms, silent_since_ms, known, base), detectors
+
+
+def _whole(value: bytes) -> tuple[int, int, int, int, bytes, bytes]:
+    """Read a `device_state`: without the codec where it is spelled as `encode` does, for a sixth of the time.
+
+    A fleet larger than what is kept in memory has this done for every event.
+    """
+    if value.startswith(_HEADER):
+        try:
+            numbers, at = [], HEADER_SIZE
+            for _ in range(4):
+                number, at = _number(value, at)
+                numbers.append(number >> 1)
+            fields = _fields(value, at, 2)
+        except (IndexError, CodecError):
+            fields = None
+        if fields is not None:
+            boot, sequence, last_append_ms, silent_since_ms = numbers
+            return boot, sequence, last_append_ms, silent_since_ms, fields[0], fields[1]
     record = CODEC.decode("device_state", value)
-    state = DeviceState(
-        None,
-        record["boot"],
-        record["sequence"],
-        record["last_append_ms"],
-        record["silent_since_ms"],
-        RememberedSequences(record["remembered"]),
-        digest_of(value),
-    )
-    if delta is None or not _changes(delta, value):
-        return state, record["detectors"]
-    change = CODEC.decode("device_delta", delta)
-    since = change["remembered"]
-    if len(since) % _ENTRY.size:
-        message = f"a device's delta with {len(since)} bytes of sequences of {_ENTRY.size} each"
+    names = ("boot", "sequence", "last_append_ms", "silent_since_ms", "remembered", "detectors")
+    return tuple(record[name] for name in names)
+
+
+def _changed(delta: bytes) -> tuple[bytes, bytes, bytes]:
+    """Read what a `device_delta` has after its front, as `_whole` does."""
+    try:
+        fields = _fields(delta, _FRONT.size, 3)
+    except (IndexError, CodecError):
+        fields = None
+    if fields is not None:
+        return fields[0], fields[1], fields[2]
+    record = CODEC.decode("device_delta", delta)
+    return record["remembered"], record["head"], record["tail"]
+
+
+def _fields(data: bytes, at: int, count: int) -> list[bytes] | None:
+    """Read so many byte strings up to the end; None where they do not end there. Raises as `_number` does."""
+    found = []
+    for _ in range(count):
+        size, at = _number(data, at)
+        end = at + (size >> 1)
+        found.append(data[at:end])
+        at = end
+    return found if at == len(data) else None
+
+
+def _number(data: bytes, at: int) -> tuple[int, int]:
+    """Read a number that is not negative, as it is written; return it and where the next field begins.
+
+    Raises IndexError, and CodecError for what the codec must look at.
+    """
+    number, shift = data[at], 7
+    at += 1
+    if number >= _MORE:
+        number &= _MORE - 1
+        while (byte := data[at]) >= _MORE and shift <= _MOST_SHIFT:
+            number |= (byte & _MORE - 1) << shift
+            at, shift = at + 1, shift + 7
+        if not byte or shift > _MOST_SHIFT:
+            message = "a number that is spelled otherwise, or is larger than any of ours"
+            raise CodecError(message)
+        number |= byte << shift
+        at += 1
+    if number & 1:
+        message = "a number that is negative"
         raise CodecError(message)
-    _, _, state.sequence, state.last_append_ms, state.silent_since_ms, begin, end = _FRONT.unpack_from(delta)
-    state.remembered = RememberedSequences(record["remembered"], since)
-    return state, Splice(change["head"], begin, end, change["tail"]).applied(record["detectors"])
+    return number, at
 
 
-def _changes(delta: bytes, value: bytes) -> bool:
-    """Tell whether a delta is of this state, and not of one before. Raises CodecError."""
+def _changes(delta: bytes, base: bytes) -> bool:
+    """Tell whether a delta is of the state of this digest, not of one before. Raises CodecError."""
     if not delta.startswith(_DELTA_HEADER) or len(delta) < _FRONT.size:
         CODEC.decode("device_delta", delta)  # says what it is instead
-    return delta[HEADER_SIZE : HEADER_SIZE + BASE_BYTES] == digest_of(value)
+    return delta[HEADER_SIZE : HEADER_SIZE + BASE_BYTES] == base
 
 
 def _size(data: bytes) -> bytes:

@@ -1,5 +1,6 @@
 """`attestream device rotate` on a broker: a new key, and attributes that change with it."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ def test_a_device_takes_another_ward_with_a_new_key_and_keeps_the_rest(
         monkeypatch.setenv(f"ATTESTREAM_{name.upper()}", str(getattr(deployment.settings, name)))
     file = tmp_path / "bed7.key.json"
 
-    def attributes_after(*words: object) -> dict[str, str]:
+    def attributes_after(*words: object) -> Mapping[str, str]:
         result = CliRunner().invoke(build("device"), ["device", *map(str, words)])
         assert result.exit_code == 0, (result.output, result.exception)
         subject = deployment.authority.refresh().subject(load_identity(file).did)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nacl.bindings import crypto_core_ed25519_add
 
-from processors import chain
+from processors import chain, registry
 from processors.chain import MAX_SHOWN_TEXT
 from processors.model import RawRecord
 from processors.registry import Registry
@@ -119,6 +119,30 @@ def test_of_two_authorities_that_race_the_first_in_the_topic_counts() -> None:
     topic.put(DEVICE.encode(), signed_entry(mine, AUTHORITIES[:1]))
     assert "expected 3" in why(topic)
     assert valid_keys(topic.table) == set()
+
+
+def test_subjects_that_are_alike_share_their_attributes_and_part_when_one_changes() -> None:
+    topic, ward = RegistryTopic(), {"kind": "monitor", "ward": "ICU-2"}
+    first, second = (identity_of(name).did for name in ("d0", "d1"))
+    topic.write(first, "REGISTER", key=new_key("k1", "d0"), attributes=ward)
+    topic.write(second, "REGISTER", key=new_key("k1", "d1"), attributes=dict(ward))
+    one, other = topic.table.subjects()
+    assert one.attributes is other.attributes
+    topic.write(first, "ROTATE", key=new_key("k2", "p0"), attributes={**ward, "ward": "ICU-3"})
+    topic.write(second, "ROTATE", key=new_key("k2", "p1"))
+    assert (one.attributes, other.attributes) == ({**ward, "ward": "ICU-3"}, ward)
+
+
+def test_however_many_sets_of_attributes_come_few_are_held_on_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "MOST_ALIKE", 2)
+    topic = RegistryTopic()
+    for number in range(6):
+        name = f"d{number}"
+        topic.write(
+            identity_of(name).did, "REGISTER", key=new_key("k1", name), attributes={"bed": str(number)}
+        )
+    assert [each.attributes for each in topic.table.subjects()] == [{"bed": str(n)} for n in range(6)]
+    assert len(topic.table._attributes) <= 2
 
 
 # ---- who may sign ----------------------------------------------------------------------------------------

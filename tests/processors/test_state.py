@@ -181,6 +181,54 @@ def test_a_delta_is_what_the_codec_writes(
     )
 
 
+def by_the_codec(value: bytes, delta: bytes) -> list[object] | None:
+    """What the codec reads of a state and a delta of it; None where it reads none."""
+    try:
+        whole, changed = CODEC.decode("device_state", value), CODEC.decode("device_delta", delta)
+        since = changed["remembered"]
+        if len(since) % 32:
+            return None
+        numbers = [int.from_bytes(changed["numbers"][at : at + 8], "big") for at in range(0, 40, 8)]
+        told = Splice(changed["head"], numbers[3], numbers[4], changed["tail"])
+        remembered = (whole["remembered"] + since)[-REMEMBERED * 32 :]
+        return [whole["boot"], *numbers[:3], remembered, told.applied(whole["detectors"])]
+    except CodecError:
+        return None
+
+
+@given(
+    st.lists(LONG, min_size=4, max_size=4),
+    st.binary(max_size=200),
+    st.binary(max_size=200),
+    st.lists(st.tuples(st.booleans(), st.integers(0, 600), st.integers(0, 255)), max_size=3),
+)
+def test_a_state_and_its_delta_whole_or_harmed_are_what_the_codec_reads_of_them(
+    numbers: list[int], head: bytes, tail: bytes, harm: list[tuple[bool, int, int]]
+) -> None:
+    boot, sequence, append_ms, silent_ms = numbers
+    state = DeviceState(None, boot, sequence, append_ms, silent_ms)
+    state.remembered.add(7, 8, bytes(32))
+    value = state.encode(tail)
+    state.base = digest_of(value)
+    _, delta = state.write(Splice(head, 0, len(tail) // 2, b"end"))
+    for is_of_delta, place, byte in harm:
+        data = delta if is_of_delta else value
+        at = place % (len(data) + 1)
+        data = data[:at] + (bytes((byte,)) + data[at + 1 :] if byte else b"")
+        delta, value = (data, value) if is_of_delta else (delta, data)
+    # A delta names its state: one that is harmed is another.
+    if len(delta) >= 18:
+        delta = delta[:10] + digest_of(value) + delta[18:]
+    expected = by_the_codec(value, delta)
+    if expected is None:
+        with pytest.raises(CodecError):
+            decode_state(value, delta)
+        return
+    found, detectors = decode_state(value, delta)
+    read = [found.boot, found.sequence, found.last_append_ms, found.silent_since_ms]
+    assert [*read, found.remembered.pack(), detectors] == expected
+
+
 def test_a_delta_of_an_earlier_state_changes_nothing() -> None:
     state = DeviceState(None)
     accept(state, 1)
