@@ -137,7 +137,9 @@ def scale(  # noqa: PLR0917 - typer takes every option as a parameter
     leaves: Annotated[
         str, typer.Option(help="Sizes of the tree at which a leaf is measured; empty: none.")
     ] = "1000000,10000000,50000000",
-    window: Annotated[int, typer.Option(help="Leaves that are measured at once, thrice.", min=100)] = 200_000,
+    window: Annotated[
+        int, typer.Option(help="Leaves that are measured at once, five times.", min=100)
+    ] = 200_000,
     workers: Annotated[
         bool, typer.Option("--workers", help="Also one and two workers, and one to eight partitions.")
     ] = False,

@@ -29,7 +29,7 @@ from processors.model import RawRecord
 from schemas.note import Ed25519Signer
 
 LOG = "scale.example"
-WINDOW_LEAVES, WINDOWS = 200_000, 3
+WINDOW_LEAVES, WINDOWS = 200_000, 5
 """Medians of so many windows, one after another."""
 PACE = 20_000
 """Leaves a second that the shard is taken to grow by."""
