@@ -20,7 +20,7 @@ UTILIZATION = 0.6
 restores and catching up."""
 RAW_DAYS, PRINTS_DAYS = 7.0, 3.0
 """As the table of topics has it."""
-CACHED_DEVICES = 20_000
+CACHED_DEVICES = 100_000
 """States that a worker of ingest keeps in memory (setting `cached_devices`)."""
 LEAST_PARTITIONS = 8
 PARTITIONS_A_WORKER = 2

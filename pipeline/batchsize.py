@@ -1,8 +1,8 @@
 """How many records a worker takes at once: as many as a step of about a second is enough for.
 
 The more there are in a transaction the less each costs: a device that comes often is looked up, written and
-judged once for all of it. But a step during which nobody hears of the worker must not become long because its
-records are dear or the machine is slow.
+judged once for all of it. But a step, in which nobody hears of the worker, must not become long because its
+records are dear, or the machine or the broker is slow.
 """
 
 AIM_S = 1.0

@@ -126,11 +126,12 @@ class IngestSession(TransactionalSession):
                 outcomes[partition] = outcome
                 self._next_offsets[partition] = batches[partition][-1].offset + 1
                 self._clock.heard(batches[partition][-1].append_us)
-        self._batch_size.learn(sum(map(len, batches.values())), time.monotonic() - started)
         self._tick(outcomes)
         if outcomes:
             self._settle()
             self._write(self._producer, outcomes, started)
+        # With what the commit of the batch before, which was no larger, has kept it waiting.
+        self._batch_size.learn(sum(map(len, batches.values())), time.monotonic() - started)
 
     def _tick(self, outcomes: dict[Partition, Outcome]) -> None:
         """Let time alone speak, twice a second: silence, and entries that the registry ignored."""

@@ -79,8 +79,8 @@ class ProfileSession(TransactionalSession):
             else:
                 came[partition] = self._profiler.process(batch, self._profiles[partition])
             self._next_offsets[partition] = batch[-1].offset + 1
-        self._batch_size.learn(sum(map(len, batches.values())), time.monotonic() - started)
         self._write(self._producer, came)
+        self._batch_size.learn(sum(map(len, batches.values())), time.monotonic() - started)
         self._health.progressed()
 
     def _write(self, producer: TransactionalProducer, came: dict[Partition, Profiled | Noticed]) -> None:

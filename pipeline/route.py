@@ -82,9 +82,9 @@ class RouteSession(TransactionalSession):
             started = time.monotonic()
             self._registry.poll()
             routed = self._router.process(batch, self._state)
-            self._batch_size.learn(len(batch), time.monotonic() - started)
             self._next_offsets[PARTITION] = batch[-1].offset + 1
             self._write(self._producer, routed)
+            self._batch_size.learn(len(batch), time.monotonic() - started)
             self._health.progressed()
 
     def _write(self, producer: TransactionalProducer, routed: Routed) -> None:

@@ -34,7 +34,7 @@ class Settings(BaseSettings):
     """Let the local broker's JVM compile what runs for minutes anew and better. It then takes a third less
     CPU time, and more than that in its first minute."""
 
-    batch_records: int = 16_000
+    batch_records: int = 10_000
     """Most records in one transaction, where a worker has fallen behind; fewer where they take a second."""
     cached_devices: int = 100_000
     """States that a worker of ingest keeps in memory, some 7 KB a device; others are read from disk."""

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,8 @@ the new one. Less would leave calls that are only slow, and each recovery adds t
 """
 SECOND_CHANCE = 0.5
 INIT_GRACE_S = 1.0
+ROOM_S = 0.05
+"""So long acknowledgements are waited for, which make room in a full queue."""
 SLOW_S = 2.0
 """A commit that takes longer tells in the log what it waited for."""
 
@@ -101,7 +104,6 @@ class TransactionalProducer:
         self._calls = BoundedCalls(transactional_id)
         self._outcome: Future[None] | None = None
         self._ending = _Ending(0.0, self._timeout_s)
-        self.produce = self._producer.produce
         try:
             # Ends what a predecessor left: after this its transaction is committed or aborted, not pending.
             self._calls.call(
@@ -117,6 +119,25 @@ class TransactionalProducer:
     def begin(self) -> None:
         """Open a transaction."""
         self._producer.begin_transaction()
+
+    def produce(self, topic: str, **message: Any) -> None:
+        """Add a record, as `confluent_kafka.Producer.produce` does; waits where the client's queue is full.
+
+        Raises TransactionError where no room is made for as long as a transaction may take.
+        """
+        try:
+            self._producer.produce(topic, **message)
+        except BufferError:
+            self._produce_late(topic, message)
+
+    def _produce_late(self, topic: str, message: Mapping[str, Any]) -> None:
+        until = time.monotonic() + self._timeout_s
+        while time.monotonic() < until:
+            self._producer.poll(ROOM_S)  # what was acknowledged leaves the queue only when it is asked for
+            with suppress(BufferError):
+                self._producer.produce(topic, **message)
+                return
+        raise TransactionError(f"the broker took nothing of a full queue for {self._timeout_s:.0f} s")
 
     def commit(
         self, membership: Any, next_offsets: Mapping[Partition, int], note: Callable[[Partition], str]

@@ -6,7 +6,7 @@ sequences are not looked at here: a forged high sequence must not block a valid 
 """
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import repeat
@@ -80,6 +80,21 @@ class _Signed:
     signatures: list[bytes] = field(default_factory=list)
     whose: list[tuple[int, str]] = field(default_factory=list)
 
+    def add(self, key: bytes, message: bytes, signature: bytes, whose: tuple[int, str]) -> None:
+        """Add one."""
+        self.keys.append(key)
+        self.messages.append(message)
+        self.signatures.append(signature)
+        self.whose.append(whose)
+
+    def of(self, verdicts: Sequence["Verdict"]) -> "_Signed":
+        """Return those of records of which no signature was found to be bad."""
+        kept = _Signed()
+        for each in zip(self.keys, self.messages, self.signatures, self.whose, strict=True):
+            if not _is_forged(verdicts[each[3][0]]):
+                kept.add(*each)
+        return kept
+
 
 @dataclass(frozen=True, slots=True)
 class TimeLimits:
@@ -114,13 +129,13 @@ class Authenticate:
         offset = registry.offset
         if self._read != (registry, offset):
             self._read, self._as_of = (registry, offset), self._as_of + 1
-        signed, verdicts, untimely = _Signed(), list[Verdict](), list[int]()
+        signed, approvals, verdicts, untimely = _Signed(), _Signed(), list[Verdict](), list[int]()
         limits = self._limits
         for record, found in zip(batch, self._opened(batch), strict=False):
             verdict = found and self._common(record, registry, signed, len(verdicts), found)
             if verdict is None:
                 try:
-                    verdict = self._open(record, registry, signed, len(verdicts))
+                    verdict = self._open(record, registry, (signed, approvals), len(verdicts))
                 except _RejectError as cause:
                     verdicts.append(Rejection(record, cause.reason, cause.detail, offset, cause.device_id))
                     continue
@@ -130,13 +145,19 @@ class Authenticate:
             verdicts.append(verdict)
         for place in untimely:
             verdicts[place] = _untimely(verdicts[place])
-        if signed.keys:
-            good = self._verify(signed.keys, signed.messages, signed.signatures)
-            if not all(good):
-                for (place, key_id), is_good in zip(signed.whose, good, strict=True):
-                    if not is_good:
-                        verdicts[place] = _forged(verdicts[place], key_id)
+        self._verify_all(signed, verdicts)
+        # Only of what its device signed: else whoever may write could have many looked at for each of his.
+        self._verify_all(approvals.of(verdicts), verdicts)
         return verdicts
+
+    def _verify_all(self, signed: _Signed, verdicts: list[Verdict]) -> None:
+        if not signed.keys:
+            return
+        good = self._verify(signed.keys, signed.messages, signed.signatures)
+        if not all(good):
+            for (place, key_id), is_good in zip(signed.whose, good, strict=True):
+                if not is_good:
+                    verdicts[place] = _forged(verdicts[place], key_id)
 
     def _opened(self, batch: Batch) -> Iterable[Opened | None]:
         """Return what is in each record of the common shape."""
@@ -159,15 +180,16 @@ class Authenticate:
             if not seen.holds(registry):
                 return None
             seen.as_of = self._as_of
-        signed.keys.append(seen.public_key)
-        signed.messages.append(message)
-        signed.signatures.append(signature)
-        signed.whose.append((place, key_id))
+        signed.add(seen.public_key, message, signature, (place, key_id))
         event = common_of(device_id, boot, sequence, time_us, codes, array("d", values))
         return VerifiedEvent(event, digest, record, registry.offset, seen.signers)
 
-    def _open(self, record: RawRecord, registry: Registry, signed: _Signed, place: int) -> VerifiedEvent:
-        """Check a record up to its signatures, which are added to those that are to be verified."""
+    def _open(
+        self, record: RawRecord, registry: Registry, signed: tuple[_Signed, _Signed], place: int
+    ) -> VerifiedEvent:
+        """Check a record up to its signatures; the device's is added to the first of `signed`, others to the
+        second.
+        """
         value = record.value
         if not value:
             raise _RejectError(Reason.EMPTY, "the record has no value")
@@ -197,11 +219,8 @@ class Authenticate:
             for index, signature in enumerate(envelope.signatures)
         ]
         message = pae(self._prefix, payload)
-        for key, signature in zip(keys, envelope.signatures, strict=True):
-            signed.keys.append(key.public_key)
-            signed.messages.append(message)
-            signed.signatures.append(signature.signature)
-            signed.whose.append((place, signature.key_id))
+        for number, (key, signature) in enumerate(zip(keys, envelope.signatures, strict=True)):
+            signed[number > 0].add(key.public_key, message, signature.signature, (place, signature.key_id))
         signers = tuple(signature.key_id for signature in envelope.signatures)
         subject = registry.subject(device)
         if subject is not None and len(keys) == 1:
@@ -222,12 +241,16 @@ class Authenticate:
 
 def _forged(verdict: Verdict, key_id: str) -> Verdict:
     """Say that a signature of a record does not verify, whatever else is wrong with it."""
-    if isinstance(verdict, Rejection) and verdict.reason is Reason.BAD_SIGNATURE:
+    if _is_forged(verdict):
         return verdict
     offset = verdict.registry_offset
     device = verdict.device_id if isinstance(verdict, Rejection) else verdict.event.device_id
     detail = f"the signature by key {key_id!r} does not verify"
     return Rejection(verdict.source, Reason.BAD_SIGNATURE, detail, offset, device)
+
+
+def _is_forged(verdict: Verdict) -> bool:
+    return isinstance(verdict, Rejection) and verdict.reason is Reason.BAD_SIGNATURE
 
 
 def _untimely(verdict: Verdict) -> Verdict:

@@ -25,6 +25,7 @@ BASE_BYTES = 8
 _FRONT = struct.Struct(f">{HEADER_SIZE}s{BASE_BYTES}s5Q")
 """Of a delta, whose numbers do not vary in length: it is written for every event."""
 _HEADER, _DELTA_HEADER = CODEC.header("device_state"), CODEC.header("device_delta")
+_MOST = 2**63 - 1
 _MORE, _MOST_SHIFT = 0x80, 56
 """Of a number: the bit that says that another byte follows, and how far the last one's bits may lie up."""
 _ENTRY = struct.Struct(">QQ16s")  # sequence, raw offset, first 16 bytes of the payload digest
@@ -168,6 +169,9 @@ def decode_state(value: bytes, delta: bytes | None = None) -> tuple[DeviceState,
             message = f"a device's delta with {len(since)} bytes of sequences of {_ENTRY.size} each"
             raise CodecError(message)
         _, _, sequence, last_append_ms, silent_since_ms, begin, end = _FRONT.unpack_from(delta)
+        if max(sequence, last_append_ms, silent_since_ms) > _MOST:
+            message = "a device's delta with a number above 2^63 - 1, which no state could hold"
+            raise CodecError(message)
         detectors = Splice(head, begin, end, tail).applied(detectors)
     known = RememberedSequences(remembered, since)
     return DeviceState(None, boot, sequence, last_append_ms, silent_since_ms, known, base), detectors

@@ -58,7 +58,7 @@ def decode_event(kind: PayloadKind, payload: bytes) -> Event:
         return _telemetry(payload)
     body = CODEC.decode(kind.value, payload)
     event = Event(kind, body["device_id"], body["boot"], body["sequence"], body["time"], body)
-    _check_header(event)
+    check_header(event)
     for name in _TEXT_FIELDS[kind]:
         if body[name] is not None and len(body[name]) > MAX_TEXT:
             message = f"{name} has {len(body[name])} characters, allowed are {MAX_TEXT}"
@@ -92,12 +92,13 @@ def _telemetry(payload: bytes) -> Event:
     body = CODEC.decode("telemetry", payload)
     body["codes"], body["values"] = tuple(body["codes"]), array("d", body["values"])
     event = Event(_TELEMETRY, body["device_id"], body["boot"], body["sequence"], body["time"], body)
-    _check_header(event)
-    _check_readings(body["codes"], body["values"])
+    check_header(event)
+    check_readings(body["codes"], body["values"])
     return event
 
 
-def _check_header(event: Event) -> None:
+def check_header(event: Event) -> None:
+    """Raise EnvelopeError for a header that breaks a rule."""
     if not event.device_id.startswith("did:") or len(event.device_id) > MAX_TEXT:
         message = f"device_id {event.device_id[:64]!r} is not a DID of at most {MAX_TEXT} characters"
         raise EnvelopeError(message)
@@ -106,7 +107,8 @@ def _check_header(event: Event) -> None:
         raise EnvelopeError(message)
 
 
-def _check_readings(codes: Sequence[int], values: Sequence[float]) -> None:
+def check_readings(codes: Sequence[int], values: Sequence[float]) -> None:
+    """Raise EnvelopeError for readings that break a rule."""
     if len(codes) != len(values):
         message = f"{len(codes)} codes but {len(values)} values"
         raise EnvelopeError(message)

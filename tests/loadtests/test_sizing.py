@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from loadtests.costs import Costs, StageCost, read_costs
 from loadtests.errors import PlanError
 from loadtests.sizeplan import Fleet, parse_rate
-from loadtests.sizing import MONTH_S, Sized, size
+from loadtests.sizing import CACHED_DEVICES, MONTH_S, Sized, size
+from pipeline.settings import Settings
 
 COSTS = read_costs()
 WITH_CRATE = COSTS.model_copy(
@@ -160,3 +161,7 @@ def test_a_fleet_out_of_bounds_is_refused_by_the_name_of_its_option(
 ) -> None:
     with pytest.raises(PlanError, match=named):
         size(Fleet(**{"devices": 1, "rate": 1.0, **changed}), COSTS)
+
+
+def test_a_worker_is_sized_for_as_many_states_as_it_keeps() -> None:
+    assert Settings().cached_devices == CACHED_DEVICES

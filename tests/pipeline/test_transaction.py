@@ -25,7 +25,9 @@ class Library:
         self.sent: list[tuple[Any, Any]] = []
         self.release = threading.Event()
         self.conf: dict[str, Any] = {}
-        self.produce = None
+        self.room = 1
+        """Records that the queue has room for; to ask for acknowledgements makes room for one."""
+        self.produced: list[tuple[str, Any]] = []
 
     def make(self, _settings: Settings, **conf: Any) -> "Library":
         self.conf = conf
@@ -35,6 +37,17 @@ class Library:
         self.called.append(name)
         if name == self.hanging:
             self.release.wait()
+
+    def produce(self, topic: str, value: Any = None) -> None:
+        if not self.room:
+            raise BufferError("Local: Queue full")
+        self.room -= 1
+        self.produced.append((topic, value))
+
+    def poll(self, _timeout_s: float) -> int:
+        self._call("poll")
+        self.room += self.hanging != "queue"
+        return 1
 
     def init_transactions(self, _timeout_s: float) -> None:
         self._call("init")
@@ -74,6 +87,24 @@ def producer(tmp_path: Path, **more: Any) -> TransactionalProducer:
 
 def commit(made: TransactionalProducer) -> None:
     made.commit("a membership", {PLACE: 7}, lambda _place: "a note")
+
+
+def test_a_full_queue_is_waited_for_and_loses_nothing(tmp_path: Path, library: Library) -> None:
+    made = producer(tmp_path)
+    for number in range(4):
+        made.produce("topic", value=number)
+    assert library.produced == [("topic", number) for number in range(4)]
+
+
+def test_a_queue_that_stays_full_ends_the_session_and_not_the_process(
+    tmp_path: Path, library: Library
+) -> None:
+    made = producer(tmp_path)
+    library.hanging = "queue"
+    made.produce("topic", value=0)
+    with pytest.raises(TransactionError, match="full queue"):
+        made.produce("topic", value=1)
+    assert library.produced == [("topic", 0)]
 
 
 def test_a_commit_flushes_first_and_tells_what_it_waited_for(

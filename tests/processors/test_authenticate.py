@@ -395,9 +395,30 @@ def test_a_batch_is_verified_in_one_call_and_only_what_may_be_verified() -> None
     batch = [sent("device", GOOD), sent("stranger", event_of("stranger"), 1), sent("device", b"noise", 2)]
     batch.append(sent("device", approved(0, good=True), 3))
     subject.process(batch, TABLE)
-    assert calls == [3]
+    assert calls == [2, 1], "the devices', then an approval"
     subject.process([], TABLE)
-    assert calls == [3], "nothing to verify is no call"
+    assert calls == [2, 1], "nothing to verify is no call"
+
+
+def test_approvals_of_what_its_device_did_not_sign_are_not_looked_at() -> None:
+    calls: list[int] = []
+
+    def counting(keys: Sequence[bytes], messages: Sequence[bytes], signatures: Sequence[bytes]) -> list[bool]:
+        calls.append(len(keys))
+        return verify_batch(keys, messages, signatures)
+
+    subject = Authenticate(PayloadKind.TELEMETRY, LOG, PARTITIONS, LIMITS, counting)
+    payload = payload_of(DID)
+    own = DEVICE.sign(PayloadKind.TELEMETRY, LOG, payload)
+    forged = replace(own, signature=own.signature[:32] + bytes(32))
+    envelope = SignedEnvelope(payload, (forged, *[approval_of("approver", payload)] * 15)).encode()
+    (verdict,) = subject.process([sent("device", envelope)], TABLE)
+    assert isinstance(verdict, Rejection)
+    assert (verdict.reason, verdict.detail) == (
+        Reason.BAD_SIGNATURE,
+        "the signature by key 'k1' does not verify",
+    )
+    assert calls == [1]
 
 
 def test_a_verdict_stands_for_the_registry_at_its_offset() -> None:

@@ -229,6 +229,16 @@ def test_a_state_and_its_delta_whole_or_harmed_are_what_the_codec_reads_of_them(
     assert [*read, found.remembered.pack(), detectors] == expected
 
 
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_number_that_no_state_can_hold_is_refused_when_it_is_read(place: int) -> None:
+    state = DeviceState(None, 1, 2, 3, 4)
+    _, value = state.write(b"detectors")
+    _, delta = state.write(Splice(b"", 0, 9, b""))
+    at = 18 + 8 * place
+    with pytest.raises(CodecError, match="no state could hold"):
+        decode_state(value, delta[:at] + (2**63).to_bytes(8, "big") + delta[at + 8 :])
+
+
 def test_a_delta_of_an_earlier_state_changes_nothing() -> None:
     state = DeviceState(None)
     accept(state, 1)
