@@ -188,11 +188,11 @@ def test_the_run_in_the_middle_counts(tmp_path: Path, monkeypatch: pytest.Monkey
         return replace(one, devices=devices, batch=batch, cpu_us=float((seed * 7) % 5))
 
     monkeypatch.setattr(scaledevices, "at_devices", run)
-    options = ScaleOptions(devices=(100, 5_000), warm_events=16, leaves=(), out=tmp_path)
+    options = ScaleOptions(devices=(100, 20_000), warm_events=16, leaves=(), out=tmp_path)
     found = scale.scale(Settings(data_dir=tmp_path), options, LoadShow(Console(file=StringIO())))["devices"]
     batch = Settings().batch_records
     assert asked[:5] == [(100, batch, 2, seed) for seed in range(5)]
-    assert [(row["devices"], row["batch"]) for row in found["rows"]] == [(100, batch), (5_000, batch)]
+    assert [(row["devices"], row["batch"]) for row in found["rows"]] == [(100, batch), (20_000, batch)]
     rows = found["each_once"]["rows"]
-    assert [(row["devices"], row["batch"]) for row in rows] == [(100, 100), (5_000, batch)]
+    assert [(row["devices"], row["batch"]) for row in rows] == [(100, 100), (20_000, batch)]
     assert (found["rows"][0]["cpu_us"], found["warm_events"]) == (2.0, 16)
