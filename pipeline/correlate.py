@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-LOOP_S = 0.25
+LOOP_S = 0.1
 SEND_RETRY_S = 0.5
 SEND_TIMEOUT_S = 20.0
 SENT_AT_ONCE = 200
