@@ -66,14 +66,6 @@ def decode_event(kind: PayloadKind, payload: bytes) -> Event:
     return event
 
 
-def common_event(payload: bytes) -> Event | None:
-    """Return a telemetry event of the common shape; None for what `decode_event` has to look at."""
-    found = read_telemetry(payload)
-    if found is None:
-        return None
-    return common_of(*found)
-
-
 def common_of(  # noqa: PLR0917 - the fields of the record, in its order
     device_id: str, boot: int, sequence: int, time_us: int, codes: tuple[int, ...], values: "array[float]"
 ) -> Event:
@@ -86,9 +78,9 @@ def common_of(  # noqa: PLR0917 - the fields of the record, in its order
 
 
 def _telemetry(payload: bytes) -> Event:
-    common = common_event(payload)
+    common = read_telemetry(payload)
     if common is not None:
-        return common
+        return common_of(*common)
     body = CODEC.decode("telemetry", payload)
     body["codes"], body["values"] = tuple(body["codes"]), array("d", body["values"])
     event = Event(_TELEMETRY, body["device_id"], body["boot"], body["sequence"], body["time"], body)

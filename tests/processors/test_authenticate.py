@@ -384,14 +384,19 @@ def test_a_batch_is_judged_as_its_records_one_by_one(chosen: list[int]) -> None:
     assert judge(*batch) == [judge(record)[0] for record in batch]
 
 
-def test_a_batch_is_verified_in_one_call_and_only_what_may_be_verified() -> None:
+def counting() -> tuple[Authenticate, list[int]]:
+    """One for telemetry, and how many signatures each call of its verifier had."""
     calls: list[int] = []
 
-    def counting(keys: Sequence[bytes], messages: Sequence[bytes], signatures: Sequence[bytes]) -> list[bool]:
+    def verify(keys: Sequence[bytes], messages: Sequence[bytes], signatures: Sequence[bytes]) -> list[bool]:
         calls.append(len(keys))
         return verify_batch(keys, messages, signatures)
 
-    subject = Authenticate(PayloadKind.TELEMETRY, LOG, PARTITIONS, LIMITS, counting)
+    return Authenticate(PayloadKind.TELEMETRY, LOG, PARTITIONS, LIMITS, verify), calls
+
+
+def test_a_batch_is_verified_in_one_call_and_only_what_may_be_verified() -> None:
+    subject, calls = counting()
     batch = [sent("device", GOOD), sent("stranger", event_of("stranger"), 1), sent("device", b"noise", 2)]
     batch.append(sent("device", approved(0, good=True), 3))
     subject.process(batch, TABLE)
@@ -401,13 +406,7 @@ def test_a_batch_is_verified_in_one_call_and_only_what_may_be_verified() -> None
 
 
 def test_approvals_of_what_its_device_did_not_sign_are_not_looked_at() -> None:
-    calls: list[int] = []
-
-    def counting(keys: Sequence[bytes], messages: Sequence[bytes], signatures: Sequence[bytes]) -> list[bool]:
-        calls.append(len(keys))
-        return verify_batch(keys, messages, signatures)
-
-    subject = Authenticate(PayloadKind.TELEMETRY, LOG, PARTITIONS, LIMITS, counting)
+    subject, calls = counting()
     payload = payload_of(DID)
     own = DEVICE.sign(PayloadKind.TELEMETRY, LOG, payload)
     forged = replace(own, signature=own.signature[:32] + bytes(32))
