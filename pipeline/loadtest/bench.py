@@ -22,6 +22,7 @@ from typing import Any
 from loadtests import results
 from loadtests.corpus import Corpus
 from loadtests.measure import Measured
+from loadtests.pace import loop_ns
 from loadtests.processes import machine
 from loadtests.target import Load
 from pipeline.loadtest import compare, report, sealing, site
@@ -76,10 +77,16 @@ class Figures:
     why_not: dict[str, str] = field(default_factory=dict)
     runs: list[dict[str, Any]] = field(default_factory=list)
     faust_cpu_us: float | None = None
+    loop_ns: dict[str, float] = field(default_factory=dict)
+    """CPU of a step of a plain loop after each part: the pace that the machine had."""
 
     def to_json(self) -> dict[str, Any]:
         """Figures by name; what was not measured is null, with its reason."""
-        return {**self.values, "not_measured": self.why_not}
+        return {**self.values, "not_measured": self.why_not, "loop_ns": self.loop_ns}
+
+    def at_pace(self, part: str) -> None:
+        """Note the machine's pace after `part`."""
+        self.loop_ns[part] = round(loop_ns(), 1)
 
 
 def bench(settings: Settings, options: BenchOptions, show: LoadShow) -> dict[str, Any]:
@@ -133,6 +140,9 @@ def table_of(by_crate: Figures | None, by_wheel: Figures) -> str:
     for name in KEYS:
         found = ["" if each is None else _shown(each.values[name]) for each in (by_crate, by_wheel)]
         rows.append((name, *found, by_wheel.why_not.get(name, "")))
+    for part in by_wheel.loop_ns:
+        found = ["" if each is None else _shown(each.loop_ns.get(part)) for each in (by_crate, by_wheel)]
+        rows.append(("loop_ns", *found, f"a step of a plain loop {part}: the machine's pace"))
     table = report.table(("", "with the crate", "wheels only", "remark"), rows)
     return f'<div class="remarked">{table}</div>'
 
@@ -167,7 +177,9 @@ class Bench:
 
     def run(self) -> Figures:
         """Measure one after another."""
+        self._found.at_pace("at the beginning")
         rate = self._drains()
+        self._found.at_pace("after the drains")
         self._search(rate)
         if self._options.many_devices:
             self._many()
@@ -219,7 +231,9 @@ class Bench:
             self._keep(runner.last, stack, corpus, "sustained", found.to_json())
             values["sustained_per_s"] = found.confirmed.rate
             values["seal_cpu_us_sustained"] = results.stages_of(runner.last)["seal"]["cpu_us"]
+        self._found.at_pace("after the search")
         self._half(found.confirmed.rate / 2)
+        self._found.at_pace("after half the rate")
 
     def _half(self, rate: float) -> None:
         """Measure the legs on a stack of its own, with attacks all the time."""

@@ -39,6 +39,7 @@ def test_both_verifiers_stand_beside_each_other(
         asked.append(os.environ[VARIABLE])
         found = Figures()
         found.values["ingest_cpu_us"] = 25.0 if asked[-1] == "require" else 52.0
+        found.at_pace("after the drains")
         return found
 
     monkeypatch.setattr(Bench, "run", run)
@@ -56,6 +57,7 @@ def test_both_verifiers_stand_beside_each_other(
     assert document["wheels_only"]["ingest_cpu_us"] == 52.0
     for found in (document, document["wheels_only"]):
         assert found["seal_cpu_us"] == 6.0
+        assert found["loop_ns"]["after the drains"] > 0
         if seals is SEALS:
             assert found["tessera_cpu_us"] == 12.0
             assert "tessera_cpu_us" not in found["not_measured"]
@@ -65,6 +67,7 @@ def test_both_verifiers_stand_beside_each_other(
     assert document["seals"] == seals
     page = (tmp_path / "bench.html").read_text()
     assert "ingest_cpu_us" in page
+    assert "a step of a plain loop after the drains" in page
     assert "<script" not in page
 
 
