@@ -10,6 +10,23 @@ use crate::search::{Work, accept_all, judge_alone, judge_together};
 /// A signature as it came in: public key, message, signature.
 pub type Signed<'a> = (&'a [u8], &'a [u8], &'a [u8]);
 
+/// What a key begins with, the place in the batch, and the signature itself.
+type Placed<'a> = (u64, usize, Signed<'a>);
+
+/// A batch by its keys. Whatever of one key is judged in the same group is one term of its sum, and a device
+/// has often sent several; in the order in which they came hardly any two would meet.
+fn by_key<'a>(batch: &[Signed<'a>]) -> Vec<Placed<'a>> {
+    let mut placed: Vec<_> = batch
+        .iter()
+        .enumerate()
+        .map(|(place, signed)| {
+            (signed.0.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes)), place, *signed)
+        })
+        .collect();
+    placed.sort_unstable_by_key(|&(front, place, _)| (front, place));
+    placed
+}
+
 /// What is remembered from batch to batch. It bears on the cost of a verdict, never on the verdict.
 #[derive(Default)]
 struct Memory {
@@ -33,10 +50,8 @@ impl Verifier {
     pub fn verify_counting(&self, batch: &[Signed<'_>]) -> (Vec<bool>, Work) {
         let mut verdicts = vec![false; batch.len()];
         let mut work = Work::default();
-        let mut first = 0;
-        for part in batch.chunks(MOST) {
-            let mut claims = self.open(part, first);
-            first += part.len();
+        for part in by_key(batch).chunks(MOST) {
+            let mut claims = self.open(part);
             work += self.judge(&mut claims);
             for claim in &claims {
                 if let Some(verdict) = verdicts.get_mut(claim.place) {
@@ -47,15 +62,15 @@ impl Verifier {
         (verdicts, work)
     }
 
-    /// Decode what can be decoded of signatures that begin at place `first` of their batch.
-    fn open(&self, part: &[Signed<'_>], first: usize) -> Vec<Claim> {
+    /// Decode what can be decoded of signatures, each with its place in the batch.
+    fn open(&self, part: &[Placed<'_>]) -> Vec<Claim> {
         let keys: Vec<_> = {
             let mut memory = self.memory();
-            part.iter().map(|(key, _, _)| memory.keys.decode(key)).collect()
+            part.iter().map(|(_, _, (key, _, _))| memory.keys.decode(key)).collect()
         };
-        let numbered = part.iter().zip(keys).zip(first..);
-        numbered
-            .filter_map(|((&(_, message, signature), key), place)| {
+        let opened = part.iter().zip(keys);
+        opened
+            .filter_map(|(&(_, place, (_, message, signature)), key)| {
                 Claim::open(place, key?, message, signature)
             })
             .collect()

@@ -29,6 +29,23 @@ fn verdicts_stand_in_the_order_of_the_batch_whatever_was_judged_before() {
 }
 
 #[test]
+fn keys_that_recur_in_any_order_take_no_verdict_from_each_other() {
+    let (verifier, mut step) = (Verifier::default(), 5);
+    let signers: Vec<Signed> = (0..7).map(signed).collect();
+    for every in [1, 2, 9, 100, 6000] {
+        let bad = |place: usize| place % every == every / 2;
+        let batch: Vec<Signed> = (0..5000)
+            .map(|place| {
+                let one = signers[(shuffled(&mut step) % 7) as usize].clone();
+                if bad(place) { one.broken() } else { one }
+            })
+            .collect();
+        let verdicts = verify(&verifier, &batch);
+        assert!(verdicts.iter().enumerate().all(|(place, verdict)| *verdict != bad(place)), "{every}");
+    }
+}
+
+#[test]
 fn an_empty_batch_has_no_verdicts() {
     assert_eq!(verify(&Verifier::default(), &[]), Vec::<bool>::new());
 }
