@@ -102,7 +102,8 @@ native-test: native
 	@cd native && CARGO_TARGET_DIR=$(NATIVE)/target cargo test -q --locked
 	@ATTESTREAM_NATIVE=require $(BIN)/python -m pytest $(ARGS) tests/native tests/schemas/test_ed25519.py \
 		tests/schemas/test_native.py tests/schemas/test_opening.py tests/schemas/test_records.py \
-		tests/processors/test_authenticate.py tests/pipeline/test_shard_rules.py
+		tests/processors/test_authenticate.py tests/processors/detect/test_manyblocks.py \
+		tests/pipeline/test_shard_rules.py
 
 # Needs Go, Node, Python 3.12 or newer and Debian packages besides: verifiers and receivers that nobody here
 # wrote, and our second verifier.

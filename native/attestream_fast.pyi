@@ -26,3 +26,11 @@ class Opener:
     def __init__(self, envelope: bytes, telemetry: bytes, prefix: bytes) -> None: ...
     # Opens envelopes of one signature with telemetry that breaks no rule; None for all else.
     def open(self, values: Sequence[bytes | None]) -> list[Opened | None]: ...
+
+# Tables of doubles: 25 of each block's track, as many samples of each, and rows of 15 thresholds; 64-bit
+# integers choose a row for each block. Returns the tracks as they are now, as bytes, and the places of blocks
+# that break a rule, whose tracks stay. Tables that do not fit together are a ValueError, what is no table of
+# such numbers a BufferError or TypeError.
+def judge_blocks(
+    tracks: object, samples: object, thresholds: object, which: object
+) -> tuple[bytes, list[int]]: ...

@@ -18,7 +18,7 @@ from schemas.errors import VerifierError
 
 VARIABLE = "ATTESTREAM_NATIVE"
 CHOICES = ("auto", "off", "require")
-NEEDED = ("BACKEND", "Opener", "record_digests", "verify_batch")
+NEEDED = ("BACKEND", "Opener", "judge_blocks", "record_digests", "verify_batch")
 """Of the crate: one that was built from another state of the sources may lack some, and is none then."""
 
 BatchVerifier = Callable[[Sequence[bytes], Sequence[bytes], Sequence[bytes]], list[bool]]

@@ -1,5 +1,6 @@
 //! What attestream does for each record of a batch, in one call: verify Ed25519 signatures by ZIP 215
-//! (<https://zips.z.cash/zip-0215>), open telemetry of the common shape, digest Kafka records.
+//! (<https://zips.z.cash/zip-0215>), open telemetry of the common shape, judge blocks of samples, digest Kafka
+//! records.
 //!
 //! The verdict on each signature is the one that verifying it alone gives: [8][s]B = [8]R + [8][k]A, any
 //! decodable encoding of A and R, s below the group order. Only the cost depends on the company it is in.
@@ -10,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 pub mod batch;
+pub mod blocks;
 pub mod claim;
 pub mod digest;
 pub mod equation;

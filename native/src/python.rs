@@ -2,12 +2,14 @@
 
 use std::sync::LazyLock;
 
+use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyString};
 
 use crate::batch::{Signed, Verifier};
+use crate::blocks::judge_all;
 use crate::digest::Digester;
 use crate::opener::Opener;
 
@@ -57,6 +59,30 @@ fn record_digests<'py>(
         .collect()
 }
 
+/// Judge n blocks of one signal each; return what is known of each now, and the places of those that break a
+/// rule, whose tracks stay. All are tables of doubles but `which`, which chooses a row of `thresholds` for
+/// each block.
+#[pyfunction]
+fn judge_blocks<'py>(
+    py: Python<'py>,
+    tracks: PyBuffer<f64>,
+    samples: PyBuffer<f64>,
+    thresholds: PyBuffer<f64>,
+    which: PyBuffer<i64>,
+) -> PyResult<(Bytes<'py>, Vec<usize>)> {
+    let (mut tracks, samples) = (tracks.to_vec(py)?, samples.to_vec(py)?);
+    let (thresholds, which) = (thresholds.to_vec(py)?, which.to_vec(py)?);
+    let breaking = py
+        .detach(|| judge_all(&mut tracks, &samples, &thresholds, &which))
+        .map_err(|wrong| PyValueError::new_err(wrong.to_string()))?;
+    let known = PyBytes::new_with(py, size_of_val(&tracks[..]), |bytes| {
+        let (places, _) = bytes.as_chunks_mut();
+        places.iter_mut().zip(tracks).for_each(|(place, number)| *place = number.to_ne_bytes());
+        Ok(())
+    })?;
+    Ok((known, breaking))
+}
+
 fn bytes<'a>(data: &'a Option<Bytes<'_>>) -> Option<&'a [u8]> {
     data.as_ref().map(|data| data.as_bytes())
 }
@@ -92,11 +118,13 @@ fn backend() -> &'static str {
     "serial"
 }
 
-/// What takes a batch at once: signatures by ZIP 215, telemetry of the common shape, digests of records.
+/// What takes a batch at once: signatures by ZIP 215, telemetry of the common shape, blocks of samples,
+/// digests of records.
 #[pymodule]
 fn attestream_fast(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("BACKEND", backend())?;
     module.add_class::<Opener>()?;
+    module.add_function(wrap_pyfunction!(judge_blocks, module)?)?;
     module.add_function(wrap_pyfunction!(record_digests, module)?)?;
     module.add_function(wrap_pyfunction!(verify_batch, module)?)
 }

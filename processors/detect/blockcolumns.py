@@ -59,16 +59,6 @@ def of_some(limits: Thresholds, which: Places) -> Thresholds:
     return Thresholds(*(of(each, which) for each in limits))
 
 
-def repeated(limits: Thresholds, times: int) -> Thresholds:
-    """Return the thresholds of as many times the blocks, one time after another."""
-    return Thresholds(
-        *(
-            np.broadcast_to(each, (times, len(each))).reshape(times * len(each)) if each.ndim else each
-            for each in limits
-        )
-    )
-
-
 def columns_of(rows: Floats) -> Floats:
     """Return a copy of a table of rows, or of a table of such tables, with each row as a column.
 

@@ -6,9 +6,14 @@ remembered changes. Those are counted here, column by column; a block that comes
 
 Elementwise arithmetic of numpy rounds as Python's does, operation by operation, as long as the operations
 come in the same order. `max(a, b)` of Python is `b` only where `b > a`, hence the wheres.
+
+Where the crate is at work it does all of that (`native/src/blocks.rs`), and says only which blocks break a
+rule.
 """
 
+import sys
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,6 +25,8 @@ from processors.detect.blockcolumns import (
     Thresholds,
     columns_of,
     of,
+    of_some,
+    rows_of,
     thresholds_of,
 )
 from processors.detect.blocks import (
@@ -36,6 +43,7 @@ from processors.detect.blocks import (
     TRACK,
     TRACKED,
     Block,
+    BlockLimits,
     Broken,
     Track,
     judge,
@@ -44,9 +52,58 @@ from processors.detect.columnsort import least_middle_largest
 from processors.detect.manycourses import Course, end_epochs, take_course
 from processors.detect.rules import JITTER
 from processors.detect.statebytes import WORD
+from schemas.native import CRATE
 
 _NOTHING: Broken = ()
 _FROZEN: Broken = ((JITTER, 1.0),)
+_NATIVE = None if sys.byteorder == "big" else CRATE
+
+
+class Courses(NamedTuple):
+    """Limits of some signals, whose blocks are judged together."""
+
+    limits: Sequence[BlockLimits]
+    packed: Floats
+    """A row of `THRESHOLDS` for each."""
+    thresholds: Thresholds
+    """The same by columns."""
+
+    @classmethod
+    def of(cls, limits: Sequence[BlockLimits]) -> "Courses":
+        """Put the limits together; there may be none."""
+        data = b"".join([each.packed for each in limits])
+        packed = np.frombuffer(data, "<f8").reshape(len(limits), THRESHOLDS.size // WORD)
+        return cls(limits, packed, thresholds_of(packed))
+
+
+def judge_signals(
+    tracks: Floats, samples: Floats, courses: Courses, which: Places
+) -> tuple[Floats, Sequence[int]]:
+    """Judge the blocks of many signals: tables of any shape, the same but for the last axis.
+
+    That has `TRACKED` numbers in `tracks`, and in `samples` as many as all blocks have, at least 3; in
+    `which`, where there is no last axis, it is one of `courses`. Returns what is known now, in the shape of
+    `tracks`, and the places of signals that break a rule, counted through: theirs may be anything.
+    """
+    if _NATIVE is not None:
+        tables = map(np.ascontiguousarray, (tracks, samples, courses.packed))
+        data, breaking = _NATIVE.judge_blocks(*tables, np.ascontiguousarray(which, np.int64))
+        return np.frombuffer(data, "<f8").reshape(tracks.shape), breaking
+    return signals_by_columns(tracks, samples, courses, which)
+
+
+def signals_by_columns(
+    tracks: Floats, samples: Floats, courses: Courses, which: Places
+) -> tuple[Floats, Sequence[int]]:
+    """Do what `judge_signals` does without the crate."""
+    known, seen, each = columns_of(tracks), columns_of(samples), which.ravel()
+
+    def alone(at: int) -> tuple[Track, Broken]:
+        track = tracks[np.unravel_index(at, which.shape)]
+        return judge(track.tobytes(), seen[:, at].tolist(), courses.limits[each[at]])
+
+    broken = judge_columns(known, of_some(courses.thresholds, each), seen, alone)
+    return rows_of(known, tracks.shape), list(broken)
 
 
 def judge_many(blocks: Sequence[Block]) -> list[tuple[Track, Broken]]:

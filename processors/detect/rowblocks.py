@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from processors.detect.blockcolumns import Thresholds, columns_of, of_some, repeated, rows_of
 from processors.detect.blocks import (
     BASE_MEMORY,
     BLOCK,
@@ -18,17 +17,13 @@ from processors.detect.blocks import (
     LEAST,
     LEVEL,
     RANGED,
-    TRACKED,
-    Broken,
-    Track,
-    judge,
 )
 from processors.detect.devicecourse import FIRST_BLOCKS, INTERVAL_MEMORY
-from processors.detect.manyblocks import judge_columns
+from processors.detect.manyblocks import judge_signals
 from processors.detect.noiseprints import FAST_US
 from processors.detect.relations import judge_relation
 from processors.detect.rowprints import Blocks, row_prints
-from processors.detect.rows import ROOM, SAMPLES, Array, Limits, Related, Rows, gather, scatter
+from processors.detect.rows import ROOM, SAMPLES, Array, Related, Rows, gather, scatter
 from processors.detect.telemetry_state import OFF
 from schemas.noise import NoisePrint
 
@@ -86,50 +81,27 @@ def _begin_anew(rows: Rows, which: Array, hot: Array, samples: Array, is_short: 
     hot["events"] = 0
 
 
-class _Some(NamedTuple):
-    """Blocks of as many samples, as columns."""
-
-    cells: Array
-    """Which ones of the table's: devices times courses."""
-    limits: Thresholds
-    known: Array
-    samples: Array
-
-
 def _judge(rows: Rows, cold: Array, samples: Array, count: Array, is_taken: Array) -> None:
     """Judge signals with so many samples; a device of which a rule is broken is not taken.
 
     Those that were on in part of a block have fewer or more than the others.
     """
     limits, tracks, every = rows.limits, cold["track"], rows.limits.with_course
-    counts = count[:, every]
+    courses, counts = limits.courses, count[:, every]
+    many = len(courses.limits)
     if (counts == SAMPLES).all():
-        known, seen = columns_of(tracks[:, every]), columns_of(samples[:, :SAMPLES, every].swapaxes(1, 2))
-        thresholds = repeated(limits.thresholds, len(counts))
-        _judge_some(limits, tracks, _Some(np.arange(counts.size), thresholds, known, seen), is_taken)
-        tracks[:, every] = rows_of(known, (*counts.shape, TRACKED))
+        seen = samples[:, :SAMPLES, every].swapaxes(1, 2)
+        which = np.broadcast_to(np.arange(many), counts.shape)
+        tracks[:, every], broken = judge_signals(tracks[:, every], seen, courses, which)
+        is_taken[np.array(broken, np.intp) // max(many, 1)] = False
         return
     for number in np.flatnonzero(np.bincount(counts.ravel(), minlength=ROOM)).tolist():
         if number >= LEAST:
-            cells = np.flatnonzero(counts == number)
-            device, course = np.divmod(cells, len(limits.courses))
+            device, course = np.nonzero(counts == number)
             signal = limits.course_at[course]
-            known, seen = columns_of(tracks[device, signal]), columns_of(samples[device, :number, signal])
-            some = _Some(cells, of_some(limits.thresholds, course), known, seen)
-            _judge_some(limits, tracks, some, is_taken)
-            tracks[device, signal] = known.T
-
-
-def _judge_some(limits: Limits, tracks: Array, some: _Some, is_taken: Array) -> None:
-    cells, thresholds, known, samples = some
-
-    def alone(at: int) -> tuple[Track, Broken]:
-        device, course = divmod(int(cells[at]), len(limits.courses))
-        track = tracks[device, limits.course_at[course]]
-        return judge(track.tobytes(), samples[:, at].tolist(), limits.courses[course])
-
-    broken = judge_columns(known, thresholds, samples, alone)
-    is_taken[cells[list(broken)] // len(limits.courses)] = False
+            seen = samples[device, :number, signal]
+            tracks[device, signal], broken = judge_signals(tracks[device, signal], seen, courses, course)
+            is_taken[device[broken]] = False
 
 
 def _relate(relations: Sequence[Related], hot: Array, cold: Array, is_taken: Array) -> None:

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from processors.detect.blockcolumns import thresholds_of
-from processors.detect.blocks import BLOCK, THRESHOLDS, TRACKED
+from processors.detect.blocks import BLOCK, TRACKED
 from processors.detect.config import DetectConfig
 from processors.detect.limits import SignalLimits, gate
+from processors.detect.manyblocks import Courses
 from processors.detect.relations import RELATED, RelationLimits
 from processors.detect.replayed import KEPT, ROWS
 from processors.detect.statebytes import HEAD, WORD, Head, of_signals, read_state, write_state
@@ -311,13 +311,11 @@ class Limits:
         self.has_units = np.array([bool(limits.units) for limits in each])
         self.longest_run = np.array([(limits.stuck_after or MAX_RUN) - 1 for limits in each])
         courses = [(at, limits.course) for at, limits in enumerate(each) if limits.course is not None]
-        self.courses = [course for _, course in courses]
+        self.courses = Courses.of([course for _, course in courses])
         self.course_at = np.array([at for at, _ in courses], np.intp)
         begin, end = (courses[0][0], courses[-1][0] + 1) if courses else (0, 0)
         self.with_course = slice(begin, end) if end - begin == len(courses) else self.course_at
         """Those, too: numpy reads a slice where it lies."""
-        packed = np.frombuffer(b"".join(course.packed for course in self.courses), "<f8")
-        self.thresholds = thresholds_of(packed.reshape(len(courses), THRESHOLDS.size // WORD))
         stands = [config.noise_of.get(code) for code in signals]
         self.noise_code = np.array([-1 if code is None else code for code in stands])
         self.has_noise = np.array([code is not None for code in stands])

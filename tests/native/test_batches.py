@@ -1,10 +1,11 @@
-"""The crate opens telemetry and digests records exactly as Python does."""
+"""The crate opens telemetry and digests records exactly as Python does, and refuses tables that are none."""
 
 from typing import Any
 
 import attestream_fast
+import numpy as np
 import pytest
-from attestream_fast import record_digests
+from attestream_fast import judge_blocks, record_digests
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -94,3 +95,30 @@ def test_a_name_that_is_no_text_is_an_error_in_both() -> None:
     ):
         with pytest.raises(UnicodeEncodeError):
             digest([b""], [[("\ud800", b"")]], [b""])
+
+
+def test_tables_of_blocks_that_do_not_fit_together_are_refused() -> None:
+    tracks, samples, thresholds, which = (
+        np.zeros((2, 25)),
+        np.zeros((2, 9)),
+        np.ones((1, 15)),
+        np.zeros(2, int),
+    )
+    known, breaking = judge_blocks(tracks, samples, thresholds, which)
+    assert (len(known), breaking) == (400, [])
+    assert judge_blocks(tracks[:0], samples[:0], thresholds, which[:0]) == (b"", [])
+    for given_ in (
+        (tracks[:1], samples, thresholds, which),
+        (tracks[:, :24].copy(), samples, thresholds, which),
+        (tracks, samples[:1], thresholds, which),
+        (tracks, np.zeros((2, 2)), thresholds, which),
+        (tracks, np.zeros((2, 65)), thresholds, which),
+        (tracks, samples, thresholds, which + 1),
+        (tracks, samples, thresholds, which - 1),
+        (tracks, samples, thresholds[:0], which),
+    ):
+        with pytest.raises(ValueError, match=r"blocks|thresholds"):
+            judge_blocks(*given_)
+    for no_table in (b"", None, np.zeros((2, 25), np.float32)):
+        with pytest.raises((BufferError, TypeError)):
+            judge_blocks(no_table, samples, thresholds, which)

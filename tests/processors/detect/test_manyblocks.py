@@ -10,9 +10,24 @@ from hypothesis import strategies as st
 
 from processors.detect import DetectConfig, TelemetryDetectors
 from processors.detect.blockcolumns import columns_of, thresholds_of
-from processors.detect.blocks import BLOCK, TRACKED, Block, BlockLimits, interrupted, judge, new_track
+from processors.detect.blocks import (
+    BLOCK,
+    TRACKED,
+    Block,
+    BlockLimits,
+    Broken,
+    interrupted,
+    judge,
+    new_track,
+)
 from processors.detect.deviceblocks import MANY
-from processors.detect.manyblocks import judge_columns, judge_many
+from processors.detect.manyblocks import (
+    Courses,
+    judge_columns,
+    judge_many,
+    judge_signals,
+    signals_by_columns,
+)
 from processors.model import RawRecord, VerifiedEvent
 from schemas.envelope import PayloadKind
 from schemas.events import Event
@@ -38,7 +53,20 @@ def same(blocks: Sequence[Block]) -> list[bytes]:
     together = judge_many(blocks)
     assert [track for track, _ in together] == [track for track, _ in alone]
     assert [list(broken) for _, broken in together] == [list(broken) for _, broken in alone]
+    as_signals(blocks, alone)
     return [track for track, _ in alone]
+
+
+def as_signals(blocks: Sequence[Block], alone: Sequence[tuple[bytes, Broken]]) -> None:
+    """Judge the blocks as signals of devices are: by the crate where it is at work, and by columns."""
+    tracks = np.frombuffer(b"".join(each.track for each in blocks)).reshape(len(blocks), TRACKED)
+    samples, courses = np.array([each.samples for each in blocks]), Courses.of([b.limits for b in blocks])
+    breaking = [number for number, (_, broken) in enumerate(alone) if broken]
+    for judged in (judge_signals, signals_by_columns):
+        known, found = judged(tracks, samples, courses, np.arange(len(blocks)))
+        assert sorted(found) == breaking
+        for number, (track, broken) in enumerate(alone):
+            assert broken or known[number].tobytes() == track
 
 
 blocks_of_one = st.lists(numbers, min_size=BLOCK, max_size=BLOCK)
@@ -98,6 +126,7 @@ def test_blocks_of_any_length_are_judged_alike(made: list[tuple[list[float], Blo
             lambda number: judge(known[number], *made[number]),  # noqa: B023 - asked within this turn
         )
         alone = [judge(track, *each) for track, each in zip(known, made, strict=True)]
+        as_signals([Block(t, array("d", s), c) for t, (s, c) in zip(known, made, strict=True)], alone)
         known = [track for track, _ in alone]
         assert after.T.tobytes() == b"".join(known)
         assert {number: list(each) for number, each in broken.items()} == {
@@ -120,6 +149,26 @@ def test_long_courses_of_many_signals_are_judged_alike() -> None:
             lasts[at] = samples[-1]
             blocks.append(Block(tracks[at], array("d", samples), LIMITS[at % len(LIMITS)]))
         tracks = same(blocks)
+
+
+def test_devices_have_as_many_signals_as_they_have() -> None:
+    """Tables of devices by signals come back in their shape; `which` says whose limits are whose."""
+    rng = np.random.default_rng(4)
+    tracks = np.tile(np.frombuffer(new_track()), (5, 3, 1))
+    samples = 70 + rng.normal(0, 1, (5, 3, BLOCK + 1))
+    samples[3, 1] = 1e5 * np.arange(BLOCK + 1)
+    which = np.broadcast_to(np.array([2, 0, 1]), (5, 3))
+    courses = Courses.of(LIMITS[:3])
+    for judged in (judge_signals, signals_by_columns):
+        known, found = judged(tracks, samples, courses, which)
+        assert known.shape == tracks.shape
+        for device in range(5):
+            for signal in range(3):
+                block = tracks[device, signal].tobytes(), samples[device, signal].tolist()
+                track, broken = judge(*block, LIMITS[which[device, signal]])
+                assert (3 * device + signal in found) == bool(broken)
+                assert broken or known[device, signal].tobytes() == track
+        assert list(found)
 
 
 def stream(devices: int, reports: int, seed: int) -> Iterable[VerifiedEvent]:
