@@ -170,8 +170,7 @@ class IngestSession(TransactionalSession):
         producer.begin()
         writes = ChangelogWrites(producer, self._marks)
         for partition, outcome in outcomes.items():
-            for item in outcome.accepted:
-                outputs.accept(producer.produce, item)
+            outputs.accept(producer.produce, outcome.accepted)
             for rejection in outcome.rejected:
                 outputs.reject(producer.produce, rejection)
             for finding in outcome.findings:

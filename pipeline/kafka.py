@@ -235,13 +235,14 @@ def to_record(message: Message, *, with_headers: bool = True) -> RawRecord:
     if error is not None:
         text = f"{message.topic()}[{message.partition()}] at {message.offset()}: {error.str()}"
         raise KafkaReadError(text)
+    key, value = message.key(), message.value()
     return RawRecord(
         message.topic() or "",
         message.partition() or 0,
         message.offset() or 0,
         message.timestamp()[1],
-        _bytes(message.key()),
-        _bytes(message.value()),
+        key.encode() if isinstance(key, str) else key,
+        value.encode() if isinstance(value, str) else value,
         _headers(message) if with_headers else (),
     )
 
@@ -255,7 +256,3 @@ def _headers(message: Message) -> Headers:
     except (SystemError, UnicodeError):
         return UNREADABLE_HEADERS
     return headers  # type: ignore[return-value]
-
-
-def _bytes(data: str | bytes | None) -> bytes | None:
-    return data.encode() if isinstance(data, str) else data

@@ -40,11 +40,16 @@ def _registry_header(offset: int) -> tuple[str, bytes]:
     return ("registry.offset", b"%d" % offset)
 
 
-def accept(produce: Produce, item: VerifiedEvent) -> None:
-    """Forward an accepted envelope, its bytes untouched, to the same partition."""
-    source = item.source
-    headers = [_registry_header(item.registry_offset), source_header(source)]
-    produce(EVENTS, value=source.value, key=source.key, partition=source.partition, headers=headers)
+def accept(produce: Produce, items: Sequence[VerifiedEvent]) -> None:
+    """Forward accepted envelopes of one raw partition, their bytes untouched, to the same partition."""
+    if not items:
+        return
+    first = items[0].source
+    place, partition = _place(first.topic, first.partition), first.partition
+    for item in items:
+        source = item.source
+        headers = [_registry_header(item.registry_offset), ("source", b"%b%d" % (place, source.offset))]
+        produce(EVENTS, value=source.value, key=source.key, partition=partition, headers=headers)
 
 
 def reject(produce: Produce, item: Rejection) -> None:

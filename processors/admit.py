@@ -14,12 +14,13 @@ from schemas.records import EvidenceRef, Finding, FindingStatus, Severity
 def admit(events: Iterable[VerifiedEvent | Rejection], state_of: Callable[[str], DeviceState]) -> Outcome:
     """Accept what is new and in order; pass rejections of earlier checks through in their place."""
     outcome = Outcome()
+    heard, accepted = outcome.heard, outcome.accepted
     for item in events:
         if isinstance(item, Rejection):
             outcome.rejected.append(item)
             continue
-        event = item.event
-        state = state_of(event.device_id)
+        event, source = item.event, item.source
+        state = heard.get(event.device_id) or state_of(event.device_id)
         if event.sequence != state.sequence + 1 or event.boot != state.boot:
             rejection = _check(item, state, outcome)
             if rejection is not None:
@@ -27,10 +28,10 @@ def admit(events: Iterable[VerifiedEvent | Rejection], state_of: Callable[[str],
                 continue
             _skip_to(item, state, outcome)
         state.sequence = event.sequence
-        source = item.source
         state.last_append_ms = max(state.last_append_ms, source.append_ms)
         state.remembered.add(event.sequence, source.offset, item.digest)
-        outcome.accepted.append(item)
+        heard[event.device_id] = state
+        accepted.append(item)
     return outcome
 
 

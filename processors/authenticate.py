@@ -28,7 +28,7 @@ from schemas.envelope import (
 from schemas.errors import CodecError, FormatError, UnknownSchemaError
 from schemas.events import Event, common_of, decode_event
 from schemas.native import BatchVerifier
-from schemas.opening import Opened, opener
+from schemas.opening import opener
 from schemas.partition import partition_of
 from schemas.reasons import Reason
 
@@ -60,15 +60,18 @@ class _Seen:
     as_of: int
     """The registry as it stood when all this held, as `Authenticate` counts its states."""
 
-    def holds(self, registry: Registry) -> bool:
-        """Tell whether all checks up to the key would find the same now."""
+    def holds(self, registry: Registry, as_of: int) -> bool:
+        """Tell whether all checks up to the key would find the same now, and remember where they would."""
         subject, key = self.subject, self.key
-        return (
+        found = (
             registry.subject(subject.did) is subject
             and subject.decommissioned_at is None
             and key.revoked_at is None
             and subject.keys.get(key.key_id) is key
         )
+        if found:
+            self.as_of = as_of
+        return found
 
 
 @dataclass(slots=True)
@@ -130,17 +133,15 @@ class Authenticate:
         if self._read != (registry, offset):
             self._read, self._as_of = (registry, offset), self._as_of + 1
         signed, approvals, verdicts, untimely = _Signed(), _Signed(), list[Verdict](), list[int]()
-        limits = self._limits
-        for record, found in zip(batch, self._opened(batch), strict=False):
-            verdict = found and self._common(record, registry, signed, len(verdicts), found)
+        ahead_us, behind_us = self._limits.max_ahead_us, self._limits.max_behind_us
+        for record, verdict in zip(batch, self._common(batch, registry, signed), strict=False):
             if verdict is None:
                 try:
-                    verdict = self._open(record, registry, (signed, approvals), len(verdicts))
+                    verdict = self._open(record, registry, (signed, approvals), len(verdicts))  # noqa: PLW2901
                 except _RejectError as cause:
                     verdicts.append(Rejection(record, cause.reason, cause.detail, offset, cause.device_id))
                     continue
-            ahead = verdict.event.time_us - 1000 * record.append_ms
-            if ahead > limits.max_ahead_us or -ahead > limits.max_behind_us:
+            if not -behind_us <= verdict.event.time_us - 1000 * record.append_ms <= ahead_us:
                 untimely.append(len(verdicts))
             verdicts.append(verdict)
         for place in untimely:
@@ -159,30 +160,40 @@ class Authenticate:
                 if not is_good:
                     verdicts[place] = _forged(verdicts[place], key_id)
 
-    def _opened(self, batch: Batch) -> Iterable[Opened | None]:
-        """Return what is in each record of the common shape."""
-        return self._opener([record.value for record in batch]) if self._opener else repeat(None)
+    def _common(self, batch: Batch, registry: Registry, signed: _Signed) -> Iterable[VerifiedEvent | None]:
+        """Take telemetry of the common shape of devices that were seen before; None for all else.
 
-    def _common(
-        self, record: RawRecord, registry: Registry, signed: _Signed, place: int, opened: Opened
-    ) -> VerifiedEvent | None:
-        """Take telemetry of the common shape of a device that was seen before; None for all else."""
-        seen = self._seen.get(record.key)
-        device_id, boot, sequence, time_us, codes, values, key_id, signature, message, digest = opened
-        if (
-            seen is None
-            or key_id != seen.key.key_id
-            or device_id != seen.subject.did
-            or record.partition != seen.partition
-        ):
-            return None
-        if seen.as_of != self._as_of:
-            if not seen.holds(registry):
-                return None
-            seen.as_of = self._as_of
-        signed.add(seen.public_key, message, signature, (place, key_id))
-        event = common_of(device_id, boot, sequence, time_us, codes, array("d", values))
-        return VerifiedEvent(event, digest, record, registry.offset, seen.signers)
+        Nearly all of it is, so here nothing is called that need not be.
+        """
+        if self._opener is None:
+            return repeat(None)
+        as_of, offset, seen_of, taken = (
+            self._as_of,
+            registry.offset,
+            self._seen.get,
+            list[VerifiedEvent | None](),
+        )
+        for record, opened in zip(batch, self._opener([record.value for record in batch]), strict=True):
+            seen = opened and seen_of(record.key)
+            if not opened or not seen:
+                taken.append(None)
+                continue
+            device_id, boot, sequence, time_us, codes, values, key_id, signature, message, digest = opened
+            if (
+                key_id != seen.key.key_id
+                or device_id != seen.subject.did
+                or record.partition != seen.partition
+                or (seen.as_of != as_of and not seen.holds(registry, as_of))
+            ):
+                taken.append(None)
+                continue
+            signed.keys.append(seen.public_key)
+            signed.messages.append(message)
+            signed.signatures.append(signature)
+            signed.whose.append((len(taken), key_id))
+            event = common_of(device_id, boot, sequence, time_us, codes, array("d", values))
+            taken.append(VerifiedEvent(event, digest, record, offset, seen.signers))
+        return taken
 
     def _open(
         self, record: RawRecord, registry: Registry, signed: tuple[_Signed, _Signed], place: int

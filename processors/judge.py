@@ -4,7 +4,7 @@ Everything here is a pure function of the records, the registry and the state; t
 writes and commits.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from processors.admit import admit
@@ -101,51 +101,33 @@ class Judge:
         """
         verdicts = self._verdicts([record for batch, _ in batches for record in batch])
         outcomes, at = [], 0
-        places: dict[str, tuple[Outcome, States]] = {}
         for batch, states in batches:
-            outcome = admit(verdicts[at : at + len(batch)], states.state_of)
+            outcomes.append(admit(verdicts[at : at + len(batch)], states.state_of))
             at += len(batch)
-            outcomes.append(outcome)
-            place = outcome, states
-            for item in outcome.accepted:
-                places[item.event.device_id] = place
-        self._detect(outcomes, places)
+        self._detect(outcomes)
         for outcome, (_, states) in zip(outcomes, batches, strict=True):
             self._touch(outcome, states)
         return outcomes
 
-    def _detect(self, outcomes: list[Outcome], places: Mapping[str, tuple[Outcome, States]]) -> None:
+    def _detect(self, outcomes: list[Outcome]) -> None:
         """Let the detectors judge what was accepted, and give each partition what was found in it."""
         accepted = [item for outcome in outcomes for item in outcome.accepted]
-        findings = self.detectors.process(accepted, lambda device: places[device][1].detectors_of(device))
-        for finding in findings:
-            places[finding.device_id][0].findings.append(finding)
+        place_of = {device_id: outcome for outcome in outcomes for device_id in outcome.heard}
+        known = {each: state.detectors for outcome in outcomes for each, state in outcome.heard.items()}
+        for finding in self.detectors.process(accepted, known.__getitem__):
+            place_of[finding.device_id].findings.append(finding)
         for block in self._noise or ():
-            places[block.device_id][0].noise.append(block)
+            place_of[block.device_id].noise.append(block)
         if self._noise:
             self._noise.clear()
 
     def _touch(self, outcome: Outcome, states: States) -> None:
         """Mark the states of devices that were heard; the first event ends a silence."""
-        first_of: dict[str, VerifiedEvent] = {}
-        for item in outcome.accepted:
-            first_of.setdefault(item.event.device_id, item)
-        for device_id, item in first_of.items():
-            state = states.state_of(device_id)
-            if self._silence is not None:
+        if self._silence is not None:
+            for device_id, state in outcome.heard.items():
                 states.last_append_ms[device_id] = state.last_append_ms
-                if state.silent_since_ms:
-                    back = item.source
-                    outcome.findings.append(
-                        self._silence.returned(
-                            device_id,
-                            state.silent_since_ms,
-                            None,
-                            back.reference(item.digest),
-                            back.append_ms,
-                        )
-                    )
-                    state.silent_since_ms = 0
+            outcome.findings += _returned(self._silence, outcome)
+        for device_id, state in outcome.heard.items():
             states.touch(device_id, state)
 
     def _verdicts(self, batch: Batch) -> list[Verdict]:
@@ -187,3 +169,17 @@ class Judge:
             states.touch(device_id, state)
             findings.append(finding)
         return findings
+
+
+def _returned(rule: SilenceRule, outcome: Outcome) -> list[Finding]:
+    """Tell which devices that were reported silent have spoken, each by the first of its events."""
+    silent = [(device_id, state) for device_id, state in outcome.heard.items() if state.silent_since_ms]
+    if not silent:
+        return []
+    first_of = {item.event.device_id: item for item in reversed(outcome.accepted)}
+    findings = []
+    for device_id, state in silent:
+        item, since, state.silent_since_ms = first_of[device_id], state.silent_since_ms, 0
+        reference, append_ms = item.source.reference(item.digest), item.source.append_ms
+        findings.append(rule.returned(device_id, since, None, reference, append_ms))
+    return findings

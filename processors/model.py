@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from processors.state import DeviceState
 from schemas.decisions import Decision
 from schemas.events import Event
 from schemas.noise import NoiseBlock
@@ -68,6 +69,8 @@ class Outcome:
     """What a batch came to, each list in the order of the batch."""
 
     accepted: list[VerifiedEvent] = field(default_factory=list)
+    heard: dict[str, DeviceState] = field(default_factory=dict, repr=False, compare=False)
+    """States of the devices of what was accepted, by device id, in the order of the first event of each."""
     rejected: list[Rejection] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     decisions: list[Decision] = field(default_factory=list)

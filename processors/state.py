@@ -74,10 +74,9 @@ class RememberedSequences:
         """Return the bytes for the changelog."""
         return bytes(self._packed)
 
-    def pack_since(self) -> bytes:
+    def pack_since(self) -> bytes | bytearray:
         """Return those that were added since the state was last written whole."""
-        with memoryview(self._packed) as packed:
-            return bytes(packed[len(packed) - self.since * _ENTRY.size :])
+        return self._packed[len(self._packed) - self.since * _ENTRY.size :]
 
 
 @dataclass(slots=True)
@@ -121,8 +120,7 @@ class DeviceState:
         front = _FRONT.pack(
             _DELTA_HEADER, self.base, self.sequence, self.last_append_ms, self.silent_since_ms, begin, end
         )
-        sizes = map(_size, (since, head, tail))
-        return b"".join((front, next(sizes), since, next(sizes), head, next(sizes), tail))
+        return b"".join((front, _size(since), since, _size(head), head, _size(tail), tail))
 
     def encode(self, detectors: bytes) -> bytes:
         """Write the changelog value; `detectors` is the detectors' state as they dump it.
@@ -252,7 +250,7 @@ def _changes(delta: bytes, base: bytes) -> bool:
     return delta[HEADER_SIZE : HEADER_SIZE + BASE_BYTES] == base
 
 
-def _size(data: bytes) -> bytes:
+def _size(data: bytes | bytearray) -> bytes:
     """Write how many bytes follow, as Avro does."""
     return _SIZES[len(data)] if len(data) < len(_SIZES) else write_long(len(data))
 

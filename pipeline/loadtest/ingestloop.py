@@ -209,8 +209,7 @@ class Loop:
 
 def _put(producer: Counted, place: Partition, outcome: Outcome) -> None:
     """Make the records of an outcome, as ingest does."""
-    for item in outcome.accepted:
-        outputs.accept(producer.produce, item)
+    outputs.accept(producer.produce, outcome.accepted)
     for finding in outcome.findings:
         outputs.report(producer.produce, place[1], finding)
     outputs.tell_noise(producer.produce, place, outcome.noise)

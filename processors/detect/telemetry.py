@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from processors.detect.rows import Rows
     from processors.detect.together import Tables
 
+_ROWS = attrgetter("rows")
 _ROW = [struct.Struct(f"<{count}d") for count in range(MAX_READINGS + 1)]
 
 
@@ -76,26 +77,30 @@ class TelemetryDetectors:
 
     def dump_all(self, states: Sequence[TelemetryState]) -> list[bytes]:
         """Write states: those that live in rows together, for a fifth of what each alone takes."""
-        written: dict[TelemetryState, bytes] = {}
-        for rows, those in _by_table(states).items():
-            written.update(zip(those, rows.dump([state.row for state in those]), strict=True))
-        return [written[state] if state in written else _write_alone(state) for state in states]
+        written = [b""] * len(states)
+        for rows, numbers in _by_table(states).items():
+            those = [states[number] for number in numbers]
+            found = map(_write_alone, those) if rows is None else rows.dump([each.row for each in those])
+            for number, data in zip(numbers, found, strict=True):
+                written[number] = data
+        return written
 
     def dump_changes(
         self, states: Sequence[TelemetryState], is_whole: Sequence[bool]
     ) -> list[bytes | Splice]:
         """Write states: whole where a block has ended, and else what the events since have changed."""
-        written: dict[TelemetryState, bytes | Splice] = {}
-        whole = {state for state, each in zip(states, is_whole, strict=True) if each}
-        for rows, those in _by_table(states).items():
-            found = rows.dump_changes([state.row for state in those], [state in whole for state in those])
-            written.update(zip(those, found, strict=True))
-        for state in states:
-            if state.rows is None:
-                is_splice = state.packed is not None and state not in whole
-                data = _write_alone(state)
-                written[state] = splice_of(data) if is_splice else data
-        return [written[state] for state in states]
+        written: list[bytes | Splice] = [b""] * len(states)
+        for rows, numbers in _by_table(states).items():
+            if rows is not None:
+                places, whole = [states[n].row for n in numbers], [is_whole[n] for n in numbers]
+                for number, data in zip(numbers, rows.dump_changes(places, whole), strict=True):
+                    written[number] = data
+                continue
+            for number in numbers:
+                data = _write_alone(states[number])
+                is_splice = states[number].packed is not None and not is_whole[number]
+                written[number] = splice_of(data) if is_splice else data
+        return written
 
     def process(
         self, events: Sequence[VerifiedEvent], state_of: Callable[[str], TelemetryState]
@@ -153,12 +158,15 @@ class TelemetryDetectors:
         return [each for _, each in findings]
 
 
-def _by_table(states: Iterable[TelemetryState]) -> "dict[Rows, list[TelemetryState]]":
-    by_table: dict[Rows, list[TelemetryState]] = {}
-    for state in states:
-        if state.rows is not None:
-            by_table.setdefault(state.rows, []).append(state)
-    return by_table
+def _by_table(states: Sequence[TelemetryState]) -> "dict[Rows | None, list[int]]":
+    """Return the numbers of the states that live in each table, and of those that live in none."""
+    numbers: dict[Rows | None, list[int]] = {}
+    for number, rows in enumerate(map(_ROWS, states)):
+        if rows in numbers:
+            numbers[rows].append(number)
+        else:
+            numbers[rows] = [number]
+    return numbers
 
 
 def _write_alone(state: TelemetryState) -> bytes:

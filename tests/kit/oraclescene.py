@@ -112,8 +112,7 @@ class Scene:
         )  # fmt: skip
         self.sent.append(booked)
         outcome = admit(telemetry_judge().process([record], self._registry.table), self._states.__getitem__)
-        for accepted in outcome.accepted:
-            outputs.accept(self._produce, accepted)
+        outputs.accept(self._produce, outcome.accepted)
         for rejected in outcome.rejected:
             assert rejected.reason.value == verdict
             outputs.reject(self._produce, rejected)

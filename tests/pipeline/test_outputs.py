@@ -146,7 +146,7 @@ def test_no_header_of_the_sender_is_taken_over() -> None:
     assert dict(record["headers"])["source"] == b"device.telemetry.raw/3/41"
     assert [name for name, _ in record["headers"]].count("source") == 1
     topics = Topics()
-    outputs.accept(topics.produce, accepted(headers=forged))
+    outputs.accept(topics.produce, [accepted(headers=forged)])
     assert [name for name, _ in topics.last["headers"]] == ["registry.offset", "source"]
 
 
@@ -175,7 +175,7 @@ def accepted(value: bytes = b"envelope", **changes: Any) -> VerifiedEvent:
 
 def test_an_accepted_envelope_is_forwarded_byte_for_byte() -> None:
     value, topics = event_of("device"), Topics()
-    outputs.accept(topics.produce, accepted(value))
+    outputs.accept(topics.produce, [accepted(value)])
     assert topics.records == [
         (
             EVENTS,
@@ -189,10 +189,18 @@ def test_an_accepted_envelope_is_forwarded_byte_for_byte() -> None:
     ]
 
 
+def test_accepted_envelopes_keep_their_order_and_each_has_its_own_source() -> None:
+    topics = Topics()
+    outputs.accept(topics.produce, [])
+    outputs.accept(topics.produce, [accepted(b"one", offset=5), accepted(b"two", offset=60)])
+    found = [(record["value"], dict(record["headers"])["source"]) for _, record in topics.records]
+    assert found == [(b"one", b"device.telemetry.raw/3/5"), (b"two", b"device.telemetry.raw/3/60")]
+
+
 def test_the_largest_event_fits() -> None:
     topics = Topics()
     item = accepted(bytes(MAX_ENVELOPE_BYTES), partition=2**31 - 1, offset=2**63 - 1)
-    outputs.accept(topics.produce, item)
+    outputs.accept(topics.produce, [item])
     record = topics.last
     assert batch_bytes(record["key"], record["value"], record["headers"]) < BROKER_MAX_BATCH_BYTES
 

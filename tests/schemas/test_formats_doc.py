@@ -101,7 +101,7 @@ def test_documented_headers_are_the_ones_that_ingest_writes() -> None:
     def produce(topic: str, **record: object) -> None:
         written.append({"topic": topic, **record})
 
-    outputs.accept(produce, VerifiedEvent(event, bytes(32), source, 1))
+    outputs.accept(produce, [VerifiedEvent(event, bytes(32), source, 1)])
     huge = RawRecord(topics.TELEMETRY_RAW, 0, 0, 0, b"k" * 300, bytes(300_000))
     outputs.reject(produce, Rejection(huge, Reason.OVERSIZED, "too large", 0, event.device_id))
     accepted, rejected = written
