@@ -133,7 +133,7 @@ def scale(  # noqa: PLR0917 - typer takes every option as a parameter
     devices: Annotated[
         str, typer.Option(help="Numbers of devices at which an event is measured; empty: none.")
     ] = "1000,10000,100000",
-    warm_events: Annotated[int, typer.Option(help="Of each device before, in eights.", min=8)] = 24,
+    warm_events: Annotated[int, typer.Option(help="Of each device before, in eights.", min=8)] = 40,
     leaves: Annotated[
         str, typer.Option(help="Sizes of the tree at which a leaf is measured; empty: none.")
     ] = "1000000,10000000,50000000",

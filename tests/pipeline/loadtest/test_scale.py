@@ -46,6 +46,13 @@ def test_each_device_once_in_a_batch_writes_a_state_for_each_event() -> None:
     assert at_devices(10, 10, jobs=1).touched == 1
 
 
+def test_a_small_fleet_is_measured_between() -> None:
+    found = at_devices(6, 6, warm_blocks=1, jobs=1, beside=3)
+    assert (found.devices, found.events) == (6, 6 * BLOCK)
+    assert min(found.cpu_us, found.beside_us) > 0
+    assert at_devices(6, 6, warm_blocks=1, jobs=1).beside_us == 0
+
+
 def test_an_event_that_is_rejected_ends_the_bench(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ingestloop, "ARRIVES_MS", -100 * 86_400_000)  # clocks that are far ahead
     with pytest.raises(LoadTestError, match="events were rejected"):
@@ -56,16 +63,19 @@ def test_a_tree_grows_for_real_and_is_measured_at_each_size(tmp_path: Path) -> N
     said: list[str] = []
     found = at_leaves((300, 2_000), tmp_path, said.append, window=500)
     assert [each.leaves for each in found] == [300, 2_000]
-    assert all(each.cpu_us > 0 and each.tile_bytes > 32 and 0 < each.objects < 1 for each in found)
+    assert all(min(each.cpu_us, each.beside_us) > 0 for each in found)
+    assert all(each.tile_bytes > 32 and 0 < each.objects < 1 for each in found)
     assert said[-1].startswith("2,000 leaves: ")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_published_while_it_grows_is_a_whole_tree(tmp_path: Path) -> None:
-    tree = Tree(tmp_path)
+    tree, small = Tree(tmp_path / "tree"), Tree(tmp_path / "small")
     tree.grow(700, lambda _text: None)
-    tree.measure(700, 300)
+    tree.measure(700, 300, small)
     tree.close()
+    small.close()
+    assert small.shard.size == WINDOWS * 75
     store = tree.shard.published
     checkpoint = parse_checkpoint(parse_note(store.read_checkpoint() or b"").text)
     assert checkpoint.size == 700 + WINDOWS * 300
@@ -108,8 +118,8 @@ def test_a_workers_health_tells_what_it_holds(tmp_path: Path) -> None:
 def test_spread_is_of_the_largest_over_the_smallest() -> None:
     assert spread([10.0, 12.0, 11.0]) == 0.2
     assert spread([]) == spread([0.0, 1.0]) == 0.0
-    found = part([{"cpu_us": 10.0, "loop_ns": 30.0}, {"cpu_us": 20.0, "loop_ns": 60.0}], window=3)
-    assert (found["spread"], found["spread_at_equal_pace"], found["window"]) == (1.0, 0.0, 3)
+    found = part([{"cpu_us": 10.0, "beside_us": 4.0}, {"cpu_us": 20.0, "beside_us": 8.0}], window=3)
+    assert (found["spread"], found["spread_of_ratios"], found["window"]) == (1.0, 0.0, 3)
 
 
 def test_all_parts_of_a_document_are_told() -> None:
@@ -137,6 +147,7 @@ def test_all_parts_of_a_document_are_told() -> None:
     ]  # fmt: skip
     assert "differ by 30.0%, NOT less than 20%" in said[0]
     assert "differ by 8.3%, less than 20%" in said[2]
+    assert "as they were measured by 8.3%" in said[2]
     assert "1.90 times" in said[3]
     titles, rows = cells("workers", document["workers"]["rows"])
     assert (titles[0], rows[1][0]) == ("workers", "2")
@@ -172,7 +183,7 @@ def test_the_command_writes_its_results_and_refuses_what_it_cannot_read(tmp_path
 
     done = run("--devices", "", "--leaves", "300", "--window", "100")
     assert done.returncode == 0, done.stderr
-    assert "A leaf: costs differ by 0.0%" in done.stdout
+    assert "A leaf: over what a small one cost in the same minutes, costs differ by 0.0%" in done.stdout
     assert json.loads((tmp_path / "scale.json").read_text())["leaves"]["window"] == 100
     for given in ("1,x", "0", "5,5", "9,3", "-1", "1,,2"):
         done = run("--devices", given)
@@ -183,9 +194,10 @@ def test_the_run_in_the_middle_counts(tmp_path: Path, monkeypatch: pytest.Monkey
     one = at_devices(5, 5, jobs=1)
     asked: list[tuple[int, int, int, int]] = []
 
-    def run(devices: int, batch: int, warm_blocks: int, seed: int) -> ingestloop.AtDevices:
+    def run(devices: int, batch: int, warm_blocks: int, beside: int, seed: int) -> ingestloop.AtDevices:
+        assert beside == scaledevices.BESIDE
         asked.append((devices, batch, warm_blocks, seed))
-        return replace(one, devices=devices, batch=batch, cpu_us=float((seed * 7) % 5))
+        return replace(one, devices=devices, batch=batch, cpu_us=float((seed * 7) % 5), beside_us=1.0)
 
     monkeypatch.setattr(scaledevices, "at_devices", run)
     options = ScaleOptions(devices=(100, 20_000), warm_events=16, leaves=(), out=tmp_path)
