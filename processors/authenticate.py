@@ -6,7 +6,7 @@ sequences are not looked at here: a forged high sequence must not block a valid 
 """
 
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import repeat
@@ -134,7 +134,7 @@ class Authenticate:
             self._read, self._as_of = (registry, offset), self._as_of + 1
         signed, approvals, verdicts, untimely = _Signed(), _Signed(), list[Verdict](), list[int]()
         ahead_us, behind_us = self._limits.max_ahead_us, self._limits.max_behind_us
-        for record, verdict in zip(batch, self._common(batch, registry, signed), strict=False):
+        for record, verdict in zip(batch, self._common(batch, registry, signed), strict=True):
             if verdict is None:
                 try:
                     verdict = self._open(record, registry, (signed, approvals), len(verdicts))  # noqa: PLW2901
@@ -160,23 +160,22 @@ class Authenticate:
                 if not is_good:
                     verdicts[place] = _forged(verdicts[place], key_id)
 
-    def _common(self, batch: Batch, registry: Registry, signed: _Signed) -> Iterable[VerifiedEvent | None]:
+    def _common(self, batch: Batch, registry: Registry, signed: _Signed) -> Iterator[VerifiedEvent | None]:
         """Take telemetry of the common shape of devices that were seen before; None for all else.
 
-        Nearly all of it is, so here nothing is called that need not be.
+        Nearly all of it is, so here nothing is called that need not be. Each record is looked at when it is
+        asked for: the one before may have been the first of its device.
         """
         if self._opener is None:
-            return repeat(None)
-        as_of, offset, seen_of, taken = (
-            self._as_of,
-            registry.offset,
-            self._seen.get,
-            list[VerifiedEvent | None](),
-        )
-        for record, opened in zip(batch, self._opener([record.value for record in batch]), strict=True):
+            yield from repeat(None, len(batch))
+            return
+        as_of, offset, seen_of = self._as_of, registry.offset, self._seen.get
+        for place, (record, opened) in enumerate(
+            zip(batch, self._opener([record.value for record in batch]), strict=True)
+        ):
             seen = opened and seen_of(record.key)
             if not opened or not seen:
-                taken.append(None)
+                yield None
                 continue
             device_id, boot, sequence, time_us, codes, values, key_id, signature, message, digest = opened
             if (
@@ -185,15 +184,14 @@ class Authenticate:
                 or record.partition != seen.partition
                 or (seen.as_of != as_of and not seen.holds(registry, as_of))
             ):
-                taken.append(None)
+                yield None
                 continue
             signed.keys.append(seen.public_key)
             signed.messages.append(message)
             signed.signatures.append(signature)
-            signed.whose.append((len(taken), key_id))
+            signed.whose.append((place, key_id))
             event = common_of(device_id, boot, sequence, time_us, codes, array("d", values))
-            taken.append(VerifiedEvent(event, digest, record, offset, seen.signers))
-        return taken
+            yield VerifiedEvent(event, digest, record, offset, seen.signers)
 
     def _open(
         self, record: RawRecord, registry: Registry, signed: tuple[_Signed, _Signed], place: int
@@ -234,7 +232,13 @@ class Authenticate:
             signed[number > 0].add(key.public_key, message, signature.signature, (place, signature.key_id))
         signers = tuple(signature.key_id for signature in envelope.signatures)
         subject = registry.subject(device)
-        if subject is not None and len(keys) == 1:
+        known = self._seen.get(record.key)
+        # One that holds stays: else who may write could have it replaced before each event of the device.
+        if (
+            subject is not None
+            and len(keys) == 1
+            and (known is None or not known.holds(registry, self._as_of))
+        ):
             if len(self._seen) >= _MAX_SEEN:
                 self._seen.clear()
             key = keys[0]

@@ -7,8 +7,9 @@ use pyo3::types::{PyBytes, PyString, PyTuple};
 
 use crate::telemetry::{codes_of, read_envelope, read_telemetry};
 
-/// So many DIDs, key ids and lists of codes are remembered; then it begins anew.
-const MOST_NAMES: usize = 1 << 16;
+/// So many DIDs and key ids, and lists of codes, are remembered; then it begins anew. Of a larger fleet that is
+/// heard in turn none would be found. `Authenticate` keeps what it saw of as many devices.
+const MOST_NAMES: usize = 1 << 17;
 const MOST_SHAPES: usize = 1 << 12;
 
 /// `device_id`, boot, sequence, time in us, codes, values as doubles of eight bytes with the lowest first,

@@ -19,7 +19,7 @@ import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -39,6 +39,8 @@ MEASURED_EVENTS, MOST_RUNS = 200_000, 5
 CHUNK = 2000
 BESIDE = 1000
 """Devices of the small fleet; a batch has as many records."""
+BESIDE_BLOCKS = 8
+"""Of the small fleet, measured beside a block of the other, whatever size its batches have."""
 
 
 def median_run(devices: int, batch: int, warm_blocks: int = WARM_BLOCKS) -> AtDevices:
@@ -61,23 +63,21 @@ def at_devices(  # noqa: PLR0917 - how many, how, and beside what
     Raises LoadTestError where an event was not accepted.
     """
     warm, together = BLOCK * warm_blocks, _rounds_together(devices, batch)
-    turns = BLOCK // together
-    with TemporaryDirectory(prefix="attestream-scale-") as made, _pool(jobs) as pool:
-        small = _Fleet(Path(made) / "small", beside, beside, warm + turns * BLOCK, seed) if beside else None
+    with TemporaryDirectory(prefix="attestream-scale-") as made, _pool(jobs) as pool, ExitStack() as stack:
+        small = None
+        if beside:
+            before, rounds = STEADY_BLOCKS * BLOCK, (STEADY_BLOCKS + BESIDE_BLOCKS) * BLOCK
+            small = _Fleet(Path(made) / "small", beside, beside, rounds, seed)
+            stack.callback(small.loop.close)
+            small.send(pool, before, BLOCK, is_measured=False)
         fleet = _Fleet(Path(made) / "fleet", devices, batch, warm + BLOCK, seed)
-        try:
+        stack.callback(fleet.loop.close)
+        fleet.send(pool, warm, together, is_measured=False)
+        for _ in range(BLOCK // together):
+            fleet.send(pool, together, together, is_measured=True)
             if small is not None:
-                small.send(pool, warm, BLOCK, is_measured=False)
-            fleet.send(pool, warm, together, is_measured=False)
-            for _ in range(turns):
-                fleet.send(pool, together, together, is_measured=True)
-                if small is not None:
-                    small.send(pool, BLOCK, BLOCK, is_measured=True)
-            return fleet.loop.result(small.loop.cpu_us if small is not None else 0.0)
-        finally:
-            fleet.loop.close()
-            if small is not None:
-                small.loop.close()
+                small.send(pool, BESIDE_BLOCKS * together, BLOCK, is_measured=True)
+        return fleet.loop.result(small.loop.cpu_us if small is not None else 0.0)
 
 
 class _Fleet:

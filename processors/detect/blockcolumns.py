@@ -44,9 +44,11 @@ class Thresholds(NamedTuple):
 
 
 def thresholds_of(rows: Floats) -> Thresholds:
-    """Name the columns of a table that has the thresholds of a block in each row."""
+    """Name the columns of a table that has the thresholds of a block in each row; there may be none."""
     columns = np.ascontiguousarray(rows.T)
-    return Thresholds(*(np.array(each[0]) if (each == each[:1]).all() else each for each in columns))
+    return Thresholds(
+        *(np.array(each[0]) if len(each) and (each == each[0]).all() else each for each in columns)
+    )
 
 
 def of(threshold: Floats, which: Places) -> Floats:

@@ -231,3 +231,19 @@ def test_batches_of_many_devices_are_judged_as_event_after_event() -> None:
         batches.append(events[at : at + size])
         at += size
     assert judged(batches, dumps=True) == one_by_one
+
+
+def test_devices_without_a_signal_that_has_a_course_are_judged_as_alone() -> None:
+    """Blood pressure by a cuff comes too seldom for one; some devices send nothing else."""
+
+    def events(number: int) -> Iterable[VerifiedEvent]:
+        for event in stream(devices=48, reports=60, seed=number):
+            if int(event.event.device_id.removeprefix("did:key:z6Mk")) % 2:
+                body = event.event.body
+                event.event.body = {each: body[each][3:] for each in body}
+            yield event
+
+    made = list(events(6))
+    one_by_one = judged(([each] for each in made), dumps=False)
+    assert judged([made], dumps=False) == one_by_one
+    assert judged((made[at : at + 500] for at in range(0, len(made), 500)), dumps=True) == one_by_one
