@@ -134,7 +134,7 @@ def run(  # noqa: PLR0917 - typer takes every option as a parameter
     --data-dir. Exit code 1 where a record was lost, judged twice or judged wrongly.
     """
     from pipeline.demo.session import interruptible
-    from pipeline.loadtest.run import DEFAULT_SECONDS, PACE_OF_SEARCH, RunOptions
+    from pipeline.loadtest.run import DEFAULT_SECONDS, RunOptions, pace_of_search
     from pipeline.loadtest.run import run as measure
     from pipeline.loadtest.show import LoadShow
     from pipeline.settings import UsageError, parse_assignments
@@ -153,7 +153,7 @@ def run(  # noqa: PLR0917 - typer takes every option as a parameter
             rate, num_records, duration or DEFAULT_SECONDS, confirm_seconds if find_max else 0.0
         ),
         bad_share=bad_share,
-        event_rate=(rate or 20_000.0) * (PACE_OF_SEARCH if find_max else 1.0),
+        event_rate=pace_of_search(rate, devices) if find_max else rate or 20_000.0,
         record_size=record_size,
         access_share=access_share,
         lifecycle_share=lifecycle_share,

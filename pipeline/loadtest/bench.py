@@ -28,7 +28,7 @@ from loadtests.target import Load
 from pipeline.loadtest import compare, report, sealing, site
 from pipeline.loadtest.compare import FAUST, OURS, PLAIN
 from pipeline.loadtest.resultmodel import checked
-from pipeline.loadtest.run import PACE_OF_SEARCH, WARM_UP_S, CorpusOptions, Runner, RunOptions, make_corpus
+from pipeline.loadtest.run import WARM_UP_S, CorpusOptions, Runner, RunOptions, make_corpus, pace_of_search
 from pipeline.loadtest.show import LoadShow
 from pipeline.settings import Settings
 from schemas.native import VARIABLE
@@ -213,7 +213,7 @@ class Bench:
         # A warm-up, trials, and the confirmation twice, all below the rate at which ingest alone works.
         seconds = 2 * options.confirm_s + 8 * options.trial_s
         records = min(MOST_RECORDS, round(SUSTAINED_SHARE * rate * seconds))
-        pace = begin * PACE_OF_SEARCH
+        pace = pace_of_search(begin, options.devices)
         with self._corpus(records, options.devices, BAD_SHARE, pace) as corpus, self._stack(corpus) as stack:
             asked = RunOptions(
                 rate=begin,

@@ -37,9 +37,8 @@ WARM_UP_S = 30.0
 GIVE_UP_S = 6.0
 """A trial that has let so many seconds' worth of records wait is over."""
 DRAIN_S = 300.0
-PACE_OF_SEARCH = 0.25
-"""Of the rate that a search begins with: so many events a second, by the clocks of a corpus' devices. At a
-rate below that all these clocks would fall behind the broker's, and ingest take each for a broken one."""
+PACE_OF_SEARCH, INTERVAL_OF_SEARCH_S = 0.25, 4.0
+"""Of the rate that a search begins with, and between two events of a device, by the clocks of its corpus."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +70,16 @@ class CorpusOptions:
             shares=shares,
             record_size=self.record_size,
         )
+
+
+def pace_of_search(rate: float, devices: int) -> float:
+    """Return how many events a second devices send, by their own clocks, for a search that begins at `rate`.
+
+    At any rate that is tried these clocks must gain on the broker's, and soon make good what they lose while
+    nothing is sent between two trials. Else ingest takes each for a clock that has fallen behind, and judges
+    its events alone, for several times the cost.
+    """
+    return min(rate * PACE_OF_SEARCH, devices / INTERVAL_OF_SEARCH_S)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,8 +30,9 @@ MAX_TABLES = 64
 """Of different signals or configurations; devices with others are judged one by one."""
 LEAST_ALIKE = 8
 """Devices that fit into a table, for a new one to be made."""
-LEAST_ROUND = 4
-"""A round of fewer costs more than to judge them alone."""
+LEAST_ROUND, SMALL_ROUNDS = 4, 5
+"""A round of fewer costs more than to judge them alone. But to move out, be alone for a block and move in
+again costs as much as a few such rounds, and a batch of live events ends in one or two."""
 MOST_BLOCKS = 512
 """Devices whose blocks are judged at once: fewer cost more calls of numpy, more take more memory."""
 FEW_TABLES = 4
@@ -187,7 +188,7 @@ class _Batch:
     def _round(self, number: int, events: Events) -> None:
         those = events.row
         self._last[those] = events.number
-        if len(those) < LEAST_ROUND:
+        if len(those) < LEAST_ROUND and len(self._sizes) - number > SMALL_ROUNDS:
             self._leave(those)
             return
         is_taken = take_round(self._rows, events)

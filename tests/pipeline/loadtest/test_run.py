@@ -15,8 +15,9 @@ from loadtests.measure import Measured, measure
 from loadtests.results import document, save
 from loadtests.target import Load, Target
 from pipeline import seal
-from pipeline.loadtest.run import CorpusOptions, judge
+from pipeline.loadtest.run import INTERVAL_OF_SEARCH_S, CorpusOptions, judge, pace_of_search
 from pipeline.loadtest.site import Site, enrol
+from processors.detect.noiseprints import FAST_US
 from tests.kit.deployment import Deployment, in_thread, make_deployment
 
 RECORDS, FORGED = 600, 30
@@ -115,3 +116,11 @@ def test_another_logs_corpus_is_refused(loaded: Deployment, tmp_path: Path) -> N
     corpusmake.make(tmp_path, Plan("another.example", 1, 1, 1, 10**15), jobs=1)
     with pytest.raises(PlanError, match=r"another\.example"):
         enrol(loaded.settings, Corpus(tmp_path))
+
+
+def test_clocks_of_a_search_gain_on_the_brokers_at_any_rate_that_is_tried() -> None:
+    # What a search begins with is far above what it may come to.
+    assert pace_of_search(10_000.0, 2000) == 500.0
+    assert pace_of_search(100.0, 2000) == 25.0
+    # Devices that report more seldom leave fewer prints of noise, and make less work.
+    assert INTERVAL_OF_SEARCH_S * 1e6 < FAST_US / 2

@@ -257,6 +257,33 @@ def test_healthy_events_are_judged_by_columns(monkeypatch: pytest.MonkeyPatch) -
     assert spliced > 0.5 * DEVICES * (58 - 28)
 
 
+@pytest.mark.parametrize(("more", "stays"), [(1, True), (3, True), (30, False)])
+def test_who_has_sent_a_little_more_than_others_stays_in_its_row(
+    more: int, stays: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only one with many more events in a batch is judged alone, where rounds would be of it only."""
+    moved: list[int] = []
+    move_out = Rows.move_out
+
+    def counting(self: Rows, state: TelemetryState) -> None:
+        moved.append(state.row)
+        move_out(self, state)
+
+    rng = random.Random(4)
+    devices = [Device(number, rng) for number in range(DEVICES)]
+    detectors = TelemetryDetectors(CONFIG)
+    states = {device.id: detectors.new() for device in devices}
+    for number in range(30):
+        batch = [device.report(number * DEVICES + at) for at, device in enumerate(devices)]
+        assert detectors.process(batch, states.__getitem__) == []
+    assert states[devices[0].id].rows is not None
+    monkeypatch.setattr(Rows, "move_out", counting)
+    batch = [device.report(9000 + at) for at, device in enumerate(devices)]
+    batch += [devices[0].report(9900 + at) for at in range(more)]
+    detectors.process(batch, states.__getitem__)
+    assert (moved == []) == stays
+
+
 def of_one_signal(device: int, number: int, value: float) -> VerifiedEvent:
     """A report once a second of heart rate only."""
     time_ms = START_MS + number * 1000
