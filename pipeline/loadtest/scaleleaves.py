@@ -34,8 +34,8 @@ from schemas.note import Ed25519Signer
 LOG = "scale.example"
 WINDOW_LEAVES, WINDOWS = 200_000, 5
 """Medians of so many windows, one after another."""
-BESIDE, BESIDE_SHARE = 200_000, 4
-"""Leaves of the small tree at first, and which part of a window it grows by each time."""
+BESIDE, BESIDE_SHARE = 1_000_000, 2
+"""Leaves of the small tree at first, and the part of a window that it grows by: so it hardly changes."""
 PACE = 20_000
 """Leaves a second that the shard is taken to grow by."""
 BATCHES_A_PUBLICATION = PACE // BATCH_RECORDS

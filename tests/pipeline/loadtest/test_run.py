@@ -122,5 +122,5 @@ def test_clocks_of_a_search_gain_on_the_brokers_at_any_rate_that_is_tried() -> N
     # What a search begins with is far above what it may come to.
     assert pace_of_search(10_000.0, 2000) == 500.0
     assert pace_of_search(100.0, 2000) == 25.0
-    # Devices that report more seldom leave fewer prints of noise, and make less work.
+    # Devices that report more seldom leave more prints of noise, and make other work than live ones.
     assert INTERVAL_OF_SEARCH_S * 1e6 < FAST_US / 2

@@ -75,7 +75,7 @@ def test_what_is_published_while_it_grows_is_a_whole_tree(tmp_path: Path) -> Non
     tree.measure(700, 300, small)
     tree.close()
     small.close()
-    assert small.shard.size == WINDOWS * 75
+    assert small.shard.size == WINDOWS * 150
     store = tree.shard.published
     checkpoint = parse_checkpoint(parse_note(store.read_checkpoint() or b"").text)
     assert checkpoint.size == 700 + WINDOWS * 300
