@@ -110,9 +110,8 @@ def judge_many(blocks: Sequence[Block]) -> list[tuple[Track, Broken]]:
     """Judge blocks, each of `BLOCK` + 1 samples; what is returned for each is what `judge` returns."""
     count, size = len(blocks), TRACK.size
     known = columns_of(np.frombuffer(b"".join([each.track for each in blocks]), "<f8").reshape(-1, TRACKED))
-    packed = np.frombuffer(b"".join([each.limits.packed for each in blocks]), "<f8")
     samples = columns_of(np.frombuffer(b"".join([each.samples for each in blocks])).reshape(count, BLOCK + 1))
-    thresholds = thresholds_of(packed.reshape(count, THRESHOLDS.size // WORD))
+    thresholds = Courses.of([each.limits for each in blocks]).thresholds
     broken = judge_columns(known, thresholds, samples, lambda number: judge(*blocks[number]))
     data = known.T.tobytes()
     return [(data[n * size : (n + 1) * size], broken.get(n, _NOTHING)) for n in range(count)]
