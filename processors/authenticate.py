@@ -232,13 +232,7 @@ class Authenticate:
             signed[number > 0].add(key.public_key, message, signature.signature, (place, signature.key_id))
         signers = tuple(signature.key_id for signature in envelope.signatures)
         subject = registry.subject(device)
-        known = self._seen.get(record.key)
-        # One that holds stays: else who may write could have it replaced before each event of the device.
-        if (
-            subject is not None
-            and len(keys) == 1
-            and (known is None or not known.holds(registry, self._as_of))
-        ):
+        if subject is not None and len(keys) == 1:
             if len(self._seen) >= _MAX_SEEN:
                 self._seen.clear()
             key = keys[0]
