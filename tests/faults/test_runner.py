@@ -82,7 +82,18 @@ def test_a_lane_that_fails_is_no_clean_one() -> None:
 def test_a_lane_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "GRACE_S", 0.0)
     tally, _ = run(lane("a", [CLEAN], "time.sleep(600)"))
-    assert tally.broken_lanes == ["a did not end in time"]
+    assert tally.broken_lanes == ["a did not end in time: seed 0, in what does not answer"]
+
+
+def test_a_lane_that_is_ended_says_in_which_schedule_and_where_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(runner, "GRACE_S", 1.0)
+    stands_still = "from tests.faults.machine.lane import end_tidily, say\nend_tidily()\nsay(begins=9)\n"
+    tally, _ = run(lane("a", [CLEAN], stands_still + "def hang(): time.sleep(600)\nhang()"))
+    (told,) = tally.broken_lanes
+    assert told.startswith("a did not end in time: seed 9, in ")
+    assert told.endswith(" hang")
 
 
 def test_the_first_violation_ends_all_where_that_is_wanted() -> None:

@@ -13,8 +13,10 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from pathlib import Path
+from types import FrameType
 
 from tests.faults.machine.faults import FAULTS, storage
 from tests.faults.machine.schedule import run_schedule
@@ -22,6 +24,8 @@ from tests.faults.machine.world import World
 from tests.faults.machine.zygote import Zygote
 
 SCHEDULES_A_WORLD = 15
+INNERMOST = 8
+"""Calls that a lane names when it is ended from outside."""
 
 
 def say(**line: object) -> None:
@@ -31,8 +35,14 @@ def say(**line: object) -> None:
 
 
 def end_tidily() -> None:
-    """Let SIGTERM, by which the runner ends a lane, leave no folder behind."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    """Let SIGTERM, by which the runner ends a lane, leave no folder behind and tell what it was doing."""
+
+    def leave(_number: int, frame: FrameType | None) -> None:
+        calls = traceback.extract_stack(frame)[-INNERMOST:]
+        say(ended_in=" > ".join(f"{Path(call.filename).stem}:{call.lineno} {call.name}" for call in calls))
+        sys.exit(0)
+
+    signal.signal(signal.SIGTERM, leave)
 
 
 def main(arguments: list[str]) -> int:
@@ -65,6 +75,7 @@ def _run_world(
             if time.monotonic() >= ends_at or left == 0:
                 break
             seed = options.replay if options.replay is not None else seeds.getrandbits(32)
+            say(begins=seed)
             result = run_schedule(world, seed, kinds)
             new = Counter(world.faults) - told
             told += new

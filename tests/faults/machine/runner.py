@@ -3,13 +3,14 @@
 A schedule that finds something is printed with its seed and the command that plays it again.
 """
 
+import contextlib
 import json
 import queue
 import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-GRACE_S = 240.0
-"""How long a lane may take beyond its time: its last schedule settles, and its broker goes."""
+GRACE_S = 360.0
+"""How long a lane may take beyond its time: its last schedule strikes three times, settles, is judged, and
+its broker goes. The longest of each: 100 s, 120 s, 60 s."""
+TOLD_WITHIN_S = 60.0
+"""How long a lane that is ended may take to say what it was doing and to tidy up."""
 MAX_TOLD = 300
 MAX_TOLD_SCHEDULES = 3
 
@@ -71,19 +75,22 @@ def run(lanes: Sequence[Lane], seconds: float, console: Console, *, stop_at_firs
     lines: queue.SimpleQueue[tuple[Lane, dict[str, Any] | None]] = queue.SimpleQueue()
     processes = {lane.name: _start(lane, lines) for lane in lanes}
     tally, running, ends_at = Tally(), len(lanes), time.monotonic() + seconds + GRACE_S
+    begun: dict[str, int] = {}
     try:
         while running:
             try:
                 lane, line = lines.get(timeout=max(0.0, ends_at - time.monotonic()))
             except queue.Empty:
-                late = [name for name, process in processes.items() if process.poll() is None]
-                tally.broken_lanes += [f"{name} did not end in time" for name in late]
+                tally.broken_lanes += _end_late(processes, lines, begun)
                 break
             if line is None:
                 running -= 1
                 code = processes[lane.name].wait()
                 if code:
                     tally.broken_lanes.append(f"{lane.name} ended with {code}")
+                continue
+            if "records" not in line:
+                begun[lane.name] = line.get("begins", begun.get(lane.name, 0))
                 continue
             tally.take(lane.name, line)
             _show(console, lane, line, tally)
@@ -94,11 +101,38 @@ def run(lanes: Sequence[Lane], seconds: float, console: Console, *, stop_at_firs
             if process.poll() is None:
                 process.terminate()
         for process in processes.values():
-            process.wait(60)
+            process.wait(TOLD_WITHIN_S)
     return tally
 
 
-def _start(lane: Lane, lines: "queue.SimpleQueue[tuple[Lane, dict[str, Any] | None]]") -> Any:
+def _end_late(
+    processes: Mapping[str, "subprocess.Popen[str]"],
+    lines: "queue.SimpleQueue[tuple[Lane, dict[str, Any] | None]]",
+    begun: Mapping[str, int],
+) -> list[str]:
+    """End what still runs, and say of each lane in which schedule and where in its code it was."""
+    late = [name for name, process in processes.items() if process.poll() is None]
+    for name in late:
+        processes[name].terminate()
+    told: dict[str, str] = {}
+    ended: set[str] = set()
+    until = time.monotonic() + TOLD_WITHIN_S
+    while not ended.issuperset(late) and time.monotonic() < until:
+        with contextlib.suppress(queue.Empty):
+            lane, line = lines.get(timeout=max(0.0, until - time.monotonic()))
+            if line is None:
+                ended.add(lane.name)
+            elif "ended_in" in line:
+                told[lane.name] = line["ended_in"]
+    return [
+        f"{name} did not end in time: seed {begun.get(name, 0)}, in {told.get(name, 'what does not answer')}"
+        for name in late
+    ]
+
+
+def _start(
+    lane: Lane, lines: "queue.SimpleQueue[tuple[Lane, dict[str, Any] | None]]"
+) -> "subprocess.Popen[str]":
     process = subprocess.Popen(lane.command, stdout=subprocess.PIPE, text=True)
 
     def listen() -> None:

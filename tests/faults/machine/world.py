@@ -40,6 +40,8 @@ SETTLE_PAUSE_S = 0.15
 """Each look asks the broker for the ends of all topics."""
 FOUND_S = 10.0
 """A schedule that has found something settles for so long at most."""
+BROKEN_S = 30.0
+"""What a broker that broke its own log does not do within this, it never does."""
 SKIPPED_S = 3 * TRANSACTION_S
 """A verdict may show so much later than the next: an open transaction hides what is behind it."""
 Place = tuple[str, int]
@@ -307,8 +309,11 @@ class World:
         self._broker_process.wait()
 
     def start_broker(self) -> None:
-        """Start it again and wait until it answers."""
-        self._broker_process = local_kafka.start(self._broker)
+        """Start it again and wait until it answers; BrokerFailedError, early where its own log is broken."""
+        patience_ends = time.monotonic() + BROKEN_S
+        self._broker_process = local_kafka.start(
+            self._broker, lambda: time.monotonic() > patience_ends and self.has_broker_fault
+        )
 
     @property
     def is_broker_gone(self) -> bool:
@@ -387,7 +392,8 @@ class World:
         """Wait until everything that was sent is judged and sealed; a violation where it never is.
 
         Not to the deadline where records were passed over, since a stage that did that never comes back to
-        them, nor where what is published was seen to be wrong, since it may never grow again.
+        them, nor where what is published was seen to be wrong or the broker broke its log, since neither may
+        ever go on.
         """
         began_at, until = time.monotonic(), time.monotonic() + deadline_s
         waiting = "records that the broker has not acknowledged"
@@ -409,6 +415,8 @@ class World:
                     return
             if self.watcher.has_found:
                 until = min(until, began_at + FOUND_S)
+            if self.has_broker_fault:
+                until = min(until, began_at + BROKEN_S)
             for each in list(self._workers.values()):
                 if each.is_paused:
                     each.resume()

@@ -60,6 +60,7 @@ def _run(world: LedgerWorld, seed: int, kinds: list[str], keep: str) -> bool:
         world.workers.restarts,
         time.monotonic(),
     )
+    say(begins=seed)
     found = run_ledger_schedule(world, random.Random(seed), kinds)
     say(
         seed=seed,

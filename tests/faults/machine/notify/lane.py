@@ -46,6 +46,7 @@ def _run(world: NotifyWorld, seed: int, kinds: list[str], keep: str) -> bool:
     began_s, faults, restarts = time.monotonic(), Counter(world.faults), world.workers.restarts
     told = world.oracle.told
     records, told_again = told.sources, told.told_again
+    say(begins=seed)
     found = run_notify_schedule(world, random.Random(seed), kinds)
     say(
         seed=seed,

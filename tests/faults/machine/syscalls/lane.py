@@ -75,6 +75,7 @@ def main(arguments: list[str]) -> int:
 def _run(worlds: Worlds, kind: str, sweep: Sweep, seed: int) -> None:
     began_s, tally = time.monotonic(), Tally()
     worlds.tally = tally
+    say(begins=seed)
     sweep(worlds, Random(seed))
     say(
         seed=seed,
