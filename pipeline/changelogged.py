@@ -25,15 +25,13 @@ class ChangelogWrites:
         key, value = None, None
         for following in changes:
             if key is not None:
-                self._producer.produce(changelog, value=value, key=key, partition=partition[1])
+                self._producer.produce(changelog, value, key, partition[1])
             key, value = following
             self._changes.append((partition, key, value))
         if key is not None and value is not None:
             # Records of a partition are delivered in order: only where the last one lies is of interest.
             callback = self._delivered.setdefault(partition, Delivered())
-            self._producer.produce(
-                changelog, value=value, key=key, partition=partition[1], on_delivery=callback
-            )
+            self._producer.produce(changelog, value, key, partition[1], on_delivery=callback)
             self._last[partition] = key, value
 
     def note(self, partition: Partition) -> str:

@@ -15,6 +15,7 @@ from schemas.partition import partition_of
 from schemas.records import Finding
 
 Produce = Callable[..., Any]
+"""Takes topic, value, key, partition and headers, in this order or by these names."""
 
 MAX_KEPT_VALUE = 256 * 1024
 """A rejected value above this is kept as digest, length and its first 4 KiB."""
@@ -49,7 +50,7 @@ def accept(produce: Produce, items: Sequence[VerifiedEvent]) -> None:
     for item in items:
         source = item.source
         headers = [_registry_header(item.registry_offset), ("source", b"%b%d" % (place, source.offset))]
-        produce(EVENTS, value=source.value, key=source.key, partition=partition, headers=headers)
+        produce(EVENTS, source.value, source.key, partition, headers)  # by place: see TransactionalProducer
 
 
 def reject(produce: Produce, item: Rejection) -> None:

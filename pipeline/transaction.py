@@ -15,6 +15,7 @@ from pipeline.bounded import BoundedCalls
 from pipeline.kafka import CALL_TIMEOUT_S
 from pipeline.settings import PipelineError, Settings
 from pipeline.statestore import Partition
+from schemas.records import Headers
 
 log = structlog.get_logger()
 
@@ -120,22 +121,32 @@ class TransactionalProducer:
         """Open a transaction."""
         self._producer.begin_transaction()
 
-    def produce(self, topic: str, **message: Any) -> None:
+    def produce(  # noqa: PLR0917 - as the library has it
+        self,
+        topic: str,
+        value: bytes | None = None,
+        key: bytes | None = None,
+        partition: int = -1,
+        headers: Headers | None = None,
+        on_delivery: Callable[[Any, Message], None] | None = None,
+    ) -> None:
         """Add a record, as `confluent_kafka.Producer.produce` does; waits where the client's queue is full.
 
         Raises TransactionError where no room is made for as long as a transaction may take.
         """
+        # All by place: there is one for each event, and to read names takes the library as long as all else.
+        message: tuple[Any, ...] = (topic, value, key, partition, None, on_delivery, 0, headers)
         try:
-            self._producer.produce(topic, **message)
+            self._producer.produce(*message)
         except BufferError:
-            self._produce_late(topic, message)
+            self._produce_late(message)
 
-    def _produce_late(self, topic: str, message: Mapping[str, Any]) -> None:
+    def _produce_late(self, message: tuple[Any, ...]) -> None:
         until = time.monotonic() + self._timeout_s
         while time.monotonic() < until:
             self._producer.poll(ROOM_S)  # what was acknowledged leaves the queue only when it is asked for
             with suppress(BufferError):
-                self._producer.produce(topic, **message)
+                self._producer.produce(*message)
                 return
         raise TransactionError(f"the broker took nothing of a full queue for {self._timeout_s:.0f} s")
 

@@ -152,7 +152,7 @@ class Scene:
         return NOW_MS + 10 * len(self.sent) + self._quiet_ms
 
     def _produce(
-        self, topic: str, *, value: bytes | None, key: bytes | None, partition: int, headers: Headers = ()
+        self, topic: str, value: bytes | None, key: bytes | None, partition: int, headers: Headers = ()
     ) -> None:
         self._append(topic, partition, key, value, self._now_ms(), tuple(headers))
 

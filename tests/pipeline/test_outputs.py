@@ -37,8 +37,8 @@ class Topics:
     def __init__(self) -> None:
         self.records: list[tuple[str, dict[str, Any]]] = []
 
-    def produce(self, topic: str, **record: Any) -> None:
-        assert set(record) <= {"key", "value", "partition", "headers"}
+    def produce(self, topic: str, value: Any, key: Any, partition: int, headers: Any = ()) -> None:
+        record = {"value": value, "key": key, "partition": partition, "headers": headers}
         self.records.append((topic, record))
 
     @property

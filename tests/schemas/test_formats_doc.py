@@ -98,8 +98,10 @@ def test_documented_headers_are_the_ones_that_ingest_writes() -> None:
     event = decode_event(PayloadKind.TELEMETRY, decode_envelope(envelope).payload)
     written: list[dict[str, object]] = []
 
-    def produce(topic: str, **record: object) -> None:
-        written.append({"topic": topic, **record})
+    def produce(topic: str, value: object, key: object, partition: int, headers: object = ()) -> None:
+        written.append(
+            {"topic": topic, "value": value, "key": key, "partition": partition, "headers": headers}
+        )
 
     outputs.accept(produce, [VerifiedEvent(event, bytes(32), source, 1)])
     huge = RawRecord(topics.TELEMETRY_RAW, 0, 0, 0, b"k" * 300, bytes(300_000))
