@@ -1,8 +1,8 @@
 """Searches for the highest rate that is sustained: what waits stays bounded and the 99th percentile is met.
 
-Rates rise by a factor until one is not sustained, then the gap is halved; the best is held for as long as was
-asked for, and where it does not hold that long a lower one is. The measuring is somebody else's: a function
-of rate and seconds.
+Rates rise by a factor until one is not sustained, then the gap is halved; a step below the best is held for
+as long as was asked for, and where it does not hold that long a lower one is. The measuring is somebody
+else's: a function of rate and seconds.
 """
 
 from collections.abc import Callable
@@ -11,6 +11,8 @@ from typing import Any
 
 FACTOR = 1.6
 STEP_BACK = 0.88
+"""What a system bears for seconds it hardly ever bears for a minute: the first rate that is to be held is
+already one step below. Each that does not hold costs a minute and the most records of all."""
 CONFIRMATIONS = 4
 
 
@@ -60,7 +62,7 @@ def find_max(  # noqa: PLR0917 - the bounds of a search
     most_trials: int = 12,
     on_trial: Callable[[Trial], None] = lambda _trial: None,
 ) -> Found:
-    """Search from `start` records a second; ends within `tolerance` of the limit, or after `most_trials`."""
+    """Search from `start` records a second until `tolerance` from the limit or `most_trials`; then hold."""
     found = Found()
 
     def tried(rate: float, seconds: float) -> Trial | None:
@@ -85,6 +87,7 @@ def find_max(  # noqa: PLR0917 - the bounds of a search
             break
     found.why_not = "no rate held as long as was asked for" if good else "no rate was sustained"
     for _ in range(CONFIRMATIONS if good else 0):
+        good *= STEP_BACK
         trial = tried(good, confirm_s)
         if trial is None:
             found.why_not = "too few records were left to hold a rate: give more"
@@ -92,7 +95,6 @@ def find_max(  # noqa: PLR0917 - the bounds of a search
         if trial.sustained:
             found.confirmed, found.why_not = trial, ""
             break
-        good *= STEP_BACK
     return found
 
 

@@ -46,7 +46,7 @@ OF_SEARCH = (
 BAD_SHARE = 0.01
 BEGIN_SHARE = 0.4
 """The search begins at this share of the rate at which ingest alone works off a backlog."""
-SUSTAINED_SHARE = 0.5
+SUSTAINED_SHARE = 0.55
 """No more of that rate is sustained while everything else runs, too."""
 HALF_WARM_UP_S = 15.0
 """By then each device is known, at any rate that is worth while."""

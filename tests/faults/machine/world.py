@@ -40,8 +40,8 @@ SETTLE_PAUSE_S = 0.15
 """Each look asks the broker for the ends of all topics."""
 FOUND_S = 10.0
 """A schedule that has found something settles for so long at most."""
-BROKEN_S = 30.0
-"""What a broker that broke its own log does not do within this, it never does."""
+BROKEN_S = 60.0
+"""A broker that broke its own log is waited for no longer: what is found in its world is void in any case."""
 SKIPPED_S = 3 * TRANSACTION_S
 """A verdict may show so much later than the next: an open transaction hides what is behind it."""
 Place = tuple[str, int]
