@@ -135,7 +135,7 @@ class Observer:
         ends = self._ends(self._raw, IsolationLevel.READ_UNCOMMITTED)
         committed = self._committed.offsets()
         raw = sum(end - committed[place] for place, end in ends.items())
-        lag = Lag(time.monotonic_ns(), raw, self._unsealed())
+        lag = Lag(time.monotonic_ns(), raw, self._seen.unsealed() if self._job.log else None)
         self._seen.lag.append(lag)
         _say(
             {
@@ -146,18 +146,6 @@ class Observer:
             }
         )
         self._stop.wait(LAG_S)
-
-    def _unsealed(self) -> int | None:
-        """Count what is committed and not sealed; markers of transactions count as well."""
-        if not self._job.log:
-            return None
-        waiting = 0
-        for place, covered in self._seen.covered.items():
-            stable = self._seen.stable[place].values
-            last = covered.values[-1] + 1 if covered.values else 0
-            # A transaction's marker lies behind its records and is no leaf.
-            waiting += max(0, (stable[-1] if stable else 0) - last - 1)
-        return waiting
 
     def _unanchored(self) -> int | None:
         """Count the partitions whose last sealed record no anchor covers yet."""

@@ -84,6 +84,19 @@ class Sightings:
     alerts: list[Alert] = field(default_factory=list)
     lag: list[Lag] = field(default_factory=list)
 
+    def unsealed(self) -> int:
+        """Count what is committed and has no leaf in a signed checkpoint."""
+        waiting = 0
+        for place, covered in self.covered.items():
+            stable = self.stable[place].values
+            if not stable:
+                continue
+            # Before the first look at a checkpoint nothing is known of what was there when we came.
+            last = covered.values[-1] + 1 if covered.values else stable[0]
+            # A transaction's marker lies behind its records and is no leaf.
+            waiting += max(0, stable[-1] - last - 1)
+        return waiting
+
     def visible(self, place: Place, offsets: npt.NDArray[np.int64]) -> Times:
         """When records became visible to readers of what is committed."""
         return self._reached(self.stable, place, offsets + 1)
