@@ -1,9 +1,9 @@
 """The records that ingest and profile write: accepted, rejected, decisions, findings and prints of noise."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Protocol
 
 from blake3 import blake3
 
@@ -12,10 +12,21 @@ from processors.model import RawRecord, Rejection, VerifiedEvent
 from schemas.decisions import Decision
 from schemas.noise import NoiseBlock, encode_noise
 from schemas.partition import partition_of
-from schemas.records import Finding
+from schemas.records import Finding, Headers
 
-Produce = Callable[..., Any]
-"""Takes topic, value, key, partition and headers, in this order or by these names."""
+
+class Produce(Protocol):
+    """Takes a record, as `TransactionalProducer.produce` does."""
+
+    def __call__(  # noqa: D102
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None,
+        partition: int,
+        headers: Headers = ...,
+    ) -> object: ...
+
 
 MAX_KEPT_VALUE = 256 * 1024
 """A rejected value above this is kept as digest, length and its first 4 KiB."""

@@ -31,6 +31,7 @@ from schemas.codec import CODEC
 from schemas.ed25519 import public_key
 from schemas.envelope import PayloadKind, SignedEnvelope
 from schemas.partition import partition_of
+from schemas.records import Headers
 from schemas.signing import SigningIdentity
 from schemas.trust import TrustRoot
 
@@ -82,7 +83,14 @@ class Counted:
     def __init__(self) -> None:
         self.records = self.bytes = 0
 
-    def produce(self, topic: str, value: bytes | None = None, key: bytes | None = None, **_rest: Any) -> None:  # noqa: ARG002
+    def produce(
+        self,
+        topic: str,  # noqa: ARG002
+        value: bytes | None = None,
+        key: bytes | None = None,
+        partition: int = -1,  # noqa: ARG002
+        headers: Headers | None = None,  # noqa: ARG002
+    ) -> None:
         """Count a record."""
         self.records += 1
         self.bytes += len(value or b"") + len(key or b"")

@@ -374,7 +374,7 @@ def test_rejections_that_are_alerts_are_those_of_the_product(reason: Reason) -> 
     written: list[Record] = []
     source = RawRecord("device.telemetry.raw", 0, 7, 0, NEAR.encode(), b"bytes")
 
-    def produce(topic: str, value: bytes, key: bytes, partition: int, headers: Any) -> None:
+    def produce(topic: str, value: Any, key: Any, partition: int, headers: Any = ()) -> None:
         written.append(Record(topic, partition, 1, 0, key, tuple(headers), value))
 
     reject(produce, Rejection(source, reason, "why", 0, NEAR))

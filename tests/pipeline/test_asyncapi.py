@@ -60,9 +60,9 @@ def test_every_avro_payload_is_a_schema() -> None:
 def test_a_rejection_has_the_headers_that_are_documented(size: int) -> None:
     written: list[tuple[str, bytes]] = []
 
-    def produce(topic: str, **record: Any) -> None:
+    def produce(topic: str, value: Any, key: Any, partition: int, headers: Any = ()) -> None:
         assert topic == REJECTED
-        written.extend(record["headers"])
+        written.extend(headers)
 
     source = RawRecord("device.telemetry.raw", 0, 7, 1, b"k" * size, b"v" * size)
     outputs.reject(produce, Rejection(source, Reason.REPLAY, "again", 3, "did:key:z1"))

@@ -17,7 +17,7 @@ from pipeline.settings import Settings
 from processors.model import RawRecord, Rejection
 from schemas.partition import partition_of
 from schemas.reasons import Reason
-from schemas.records import EvidenceRef, Finding, FindingStatus, Severity
+from schemas.records import EvidenceRef, Finding, FindingStatus, Headers, Severity
 
 TRANSACTION_MS = 4000
 COMMIT_S = 10.0
@@ -106,6 +106,12 @@ class NotifyWorkload:
         rng, device = self.rng, self.rng.choice(self._devices)
         number = partition_of(device.encode(), self._settings.partitions)
         self._offset += 1
+
+        def produce(
+            topic: str, value: bytes | None, key: bytes | None, partition: int, headers: Headers = ()
+        ) -> None:
+            producer.produce(topic, value, key, partition, headers=list(headers))
+
         if rng.random() < UNREADABLE:
             producer.produce(rng.choice((topics.FINDINGS, topics.REJECTED)), b"not ours", b"x", number)
         elif rng.random() < 0.1:
@@ -114,13 +120,13 @@ class NotifyWorkload:
             )
             producer.produce(topics.INTEGRITY, finding.encode(os.urandom(16)), partition=0)
         elif rng.random() < 0.5:
-            report(producer.produce, number, self._finding(rng.choice(DEVICE_RULES), device))
+            report(produce, number, self._finding(rng.choice(DEVICE_RULES), device))
         else:
             source = RawRecord(
                 topics.TELEMETRY_RAW, number, self._offset, 0, device.encode(), b"as it was sent"
             )
             reason = rng.choice(list(Reason))
-            reject(producer.produce, Rejection(source, reason, "made so", 0, device))
+            reject(produce, Rejection(source, reason, "made so", 0, device))
 
     def _finding(self, rule: str, device: str) -> Finding:
         rng = self.rng
