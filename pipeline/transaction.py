@@ -135,7 +135,8 @@ class TransactionalProducer:
         Raises TransactionError where no room is made for as long as a transaction may take.
         """
         # All by place: there is one for each event, and to read names takes the library as long as all else.
-        message: tuple[Any, ...] = (topic, value, key, partition, None, on_delivery, 0, headers)
+        # The first of the two places for a callback: the second counts only where the first was left out.
+        message: tuple[Any, ...] = (topic, value, key, partition, on_delivery, None, 0, headers)
         try:
             self._producer.produce(*message)
         except BufferError:
