@@ -189,6 +189,8 @@ def by_the_codec(value: bytes, delta: bytes) -> list[object] | None:
         if len(since) % 32:
             return None
         numbers = [int.from_bytes(changed["numbers"][at : at + 8], "big") for at in range(0, 40, 8)]
+        if max(numbers[:3]) >= 2**63:  # the codec reads any bytes here, but no state could hold it
+            return None
         told = Splice(changed["head"], numbers[3], numbers[4], changed["tail"])
         remembered = (whole["remembered"] + since)[-REMEMBERED * 32 :]
         return [whole["boot"], *numbers[:3], remembered, told.applied(whole["detectors"])]
