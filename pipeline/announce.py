@@ -14,6 +14,7 @@ from confluent_kafka import KafkaError, KafkaException, Message
 from pipeline import kafka
 from pipeline.anchorrecords import CONFIRMED, Anchored, AnchorPlace, confirmed
 from pipeline.anchorstore import AnchorStore
+from pipeline.brokerless import BrokerlessClientError
 from pipeline.epochlog import EpochLog
 from pipeline.kafka import KafkaReadError
 from pipeline.kafkaread import read_all
@@ -39,7 +40,8 @@ class Announcer:
 
     def __init__(self, settings: Settings, store: AnchorStore) -> None:
         self._store = store
-        self._producer = kafka.producer(settings)
+        self._settings = settings
+        self._producer = kafka.watched_producer(settings)
         self._handed_over = 0
         self._waiting: set[int] = set()
         self.trouble: str | None = None
@@ -52,7 +54,17 @@ class Announcer:
         """
         if len(self._waiting) < MOST_WAITING:
             self._hand_over()
-        self._producer.poll(0)
+        try:
+            self._producer.check()
+        except BrokerlessClientError as error:
+            self._begin_anew(str(error))
+
+    def _begin_anew(self, why: str) -> None:
+        self.trouble = why
+        self._producer = kafka.watched_producer(self._settings)
+        # Nobody tells of these any more, whether Kafka has them or not: they go again.
+        self._handed_over = min([self._handed_over, *(number - 1 for number in self._waiting)])
+        self._waiting.clear()
 
     def _hand_over(self) -> None:
         for number, record in self._store.outbox(after=self._handed_over):
@@ -74,7 +86,7 @@ class Announcer:
     def close(self) -> None:
         """Give what is on its way a moment; what is not acknowledged goes again after the next start."""
         deadline_s = time.monotonic() + CLOSE_WAIT_S
-        with suppress(DatabaseError, KafkaException):  # then they go again
+        with suppress(DatabaseError, KafkaException, BrokerlessClientError):  # then they go again
             while self._waiting and time.monotonic() < deadline_s:
                 self._producer.poll(0.1)
         self._producer.purge()

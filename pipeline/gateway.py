@@ -21,6 +21,7 @@ from blake3 import blake3
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from pipeline import kafka
+from pipeline.brokerless import BrokerlessClientError
 from pipeline.settings import PipelineError, Settings
 from pipeline.topics import ACCESS_RAW, DECISIONS
 from processors.model import RawRecord
@@ -119,7 +120,7 @@ class Gateway:
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
         self._board = Board(self._loop)
-        self._producer = kafka.producer(self._settings)
+        self._producer = kafka.watched_producer(self._settings)
         # Before the first question: its answer must not come unseen.
         consumer = await self._loop.run_in_executor(None, self._from_the_end)
         self._thread = threading.Thread(target=self._read, args=(consumer,), name="decisions", daemon=True)
@@ -180,6 +181,8 @@ class Gateway:
                 if consumer is not None:
                     consumer.close()
                 consumer = None
+                if isinstance(error, BrokerlessClientError):
+                    self._producer = kafka.watched_producer(self._settings)
                 self._leaving.wait(AGAIN_S)
         if consumer is not None:
             consumer.close()
@@ -193,7 +196,7 @@ class Gateway:
         return consumer
 
     def _pass_on(self, consumer: Consumer) -> None:
-        self._producer.poll(0)
+        self._producer.check()
         for message in consumer.consume(500, POLL_S):
             error = message.error()
             if error is not None and error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - the public name

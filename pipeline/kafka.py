@@ -8,7 +8,6 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from confluent_kafka import (
-    Consumer,
     IsolationLevel,
     KafkaError,
     KafkaException,
@@ -18,6 +17,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
+from pipeline.brokerless import WatchedAdmin, WatchedConsumer, WatchedProducer
 from pipeline.settings import PipelineError, Settings
 from processors.model import UNREADABLE_HEADERS, RawRecord
 from schemas.records import Headers
@@ -72,6 +72,14 @@ holds the first number of each partition against it (KIP-890)."""
 IN_FLIGHT: Mapping[str, Any] = {"max.in.flight.requests.per.connection": 5}
 """Of transactional producers: as many as idempotence allows."""
 
+_PRODUCER: Mapping[str, Any] = {
+    "enable.idempotence": True,
+    **ONE_BY_ONE,
+    "linger.ms": 5,
+    "batch.size": 1_000_000,
+    "queue.buffering.max.messages": 200_000,
+}
+
 _PASSING = frozenset(
     {
         KafkaError._TIMED_OUT,  # noqa: SLF001 - the public names of the codes
@@ -114,31 +122,26 @@ def _base(settings: Settings) -> dict[str, Any]:
     }
 
 
-def consumer(settings: Settings, group: str, **overrides: Any) -> Consumer:
+def consumer(settings: Settings, group: str, **overrides: Any) -> WatchedConsumer:
     """Make a consumer that commits nothing by itself and reads only what is committed."""
     session_ms = round(settings.session_timeout_s * 1000)
     membership = {"session.timeout.ms": session_ms, "heartbeat.interval.ms": session_ms // 10}
-    return Consumer({**_base(settings), **_CONSUMER, **membership, "group.id": group, **overrides})
+    return WatchedConsumer({**_base(settings), **_CONSUMER, **membership, "group.id": group, **overrides})
 
 
 def producer(settings: Settings, **overrides: Any) -> Producer:
     """Make an idempotent producer that waits for all replicas."""
-    return Producer(
-        {
-            **_base(settings),
-            "enable.idempotence": True,
-            **ONE_BY_ONE,
-            "linger.ms": 5,
-            "batch.size": 1_000_000,
-            "queue.buffering.max.messages": 200_000,
-            **overrides,
-        }
-    )
+    return Producer({**_base(settings), **_PRODUCER, **overrides})
 
 
-def admin(settings: Settings) -> AdminClient:
+def watched_producer(settings: Settings) -> WatchedProducer:
+    """Make the same for a loop that outlives its failures; a session just ends with them."""
+    return WatchedProducer({**_base(settings), **_PRODUCER})
+
+
+def admin(settings: Settings) -> WatchedAdmin:
     """Make an admin client."""
-    return AdminClient({**FOLLOW_LEADERS, **_base(settings)})
+    return WatchedAdmin({**FOLLOW_LEADERS, **_base(settings)})
 
 
 def is_fatal(error: KafkaException) -> bool:

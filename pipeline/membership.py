@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient
 
 from pipeline import kafka
+from pipeline.brokerless import WatchedAdmin
 from pipeline.settings import Settings
 from pipeline.stalls import Stalls
 from pipeline.statestore import Partition
@@ -29,7 +29,7 @@ class GroupMember:
     def __init__(
         self,
         settings: Settings,
-        admin: AdminClient,
+        admin: WatchedAdmin,
         stage: str,
         slot: int,
         topics: list[str],
@@ -47,6 +47,7 @@ class GroupMember:
         """Where a partition's end was met last: the next offset, past markers that are no records."""
         self._places: dict[Partition, int] = {}
         """The next offset of each partition that is read."""
+        self.admin = admin
         self._stalls = Stalls(admin)
         self._with_headers = with_headers
         self._fatal: KafkaError | None = None
@@ -67,8 +68,8 @@ class GroupMember:
     def consume(self, most: int, wait_s: float) -> dict[Partition, list[RawRecord]]:
         """Return the next records by partition, in offset order; nothing while `changed`.
 
-        Raises KafkaException, whose fatal ones tell that we are fenced, KafkaReadError, or
-        StalledPartitionError.
+        Raises KafkaException, whose fatal ones tell that we are fenced, KafkaReadError,
+        StalledPartitionError or BrokerlessClientError.
         """
         messages = self.consumer.consume(most, wait_s)
         if len(messages) < most:

@@ -132,6 +132,7 @@ class Monitor:
             begun_s = time.monotonic()
             self._patience.call(self._round)
             self._watch.book.send()
+            self._admin.check()
             self._measure()
             self._health.progressed()
             is_uneasy = any(shard.is_uneasy for shard in self._topics.shards.values())

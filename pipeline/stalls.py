@@ -12,9 +12,9 @@ from concurrent.futures import Future
 from typing import Any
 
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
 
 from pipeline import kafka
+from pipeline.brokerless import WatchedAdmin
 from pipeline.settings import PipelineError
 from pipeline.statestore import Partition
 
@@ -32,7 +32,7 @@ class StalledPartitionError(PipelineError):
 class Stalls:
     """Watches the places of one consumer."""
 
-    def __init__(self, admin: AdminClient) -> None:
+    def __init__(self, admin: WatchedAdmin) -> None:
         self._admin = admin
         self.begin()
 
@@ -52,12 +52,13 @@ class Stalls:
     def look(self, places: Mapping[Partition, int]) -> None:
         """Compare the next offsets of all partitions that are to be fetched, at most once a second.
 
-        Never waits for an answer. Raises StalledPartitionError.
+        Never waits for an answer. Raises StalledPartitionError, and BrokerlessClientError.
         """
         now = time.monotonic()
         if now - self._looked_at < LOOK_EVERY_S:
             return
         self._looked_at = now
+        self._admin.check()
         kept = {p: told for p, told in self._quiet.items() if places.get(p) == told[0]}
         self._quiet = {p: kept.get(p, (at, now)) for p, at in places.items()}
         self._owed = {p: owed for p, owed in self._owed.items() if places.get(p) == owed[0]}

@@ -6,10 +6,9 @@ A member of the group, a fenced producer, the one recovery and a working copy th
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
-from confluent_kafka.admin import AdminClient
-
 from pipeline import kafka
 from pipeline.batchsize import BatchSize
+from pipeline.brokerless import WatchedAdmin
 from pipeline.changelogmark import ChangelogMark
 from pipeline.lag import Lag
 from pipeline.membership import GroupMember
@@ -39,7 +38,7 @@ class TransactionalSession(ABC):
         slot: int,
         health: Health,
         store: StateStore,
-        admin: AdminClient | None = None,
+        admin: WatchedAdmin | None = None,
     ) -> None:
         self._settings, self._health, self._store = settings, health, store
         self._admin = admin or kafka.admin(settings)

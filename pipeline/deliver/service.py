@@ -47,7 +47,7 @@ class Deliverer:
 
     def __init__(self, settings: Settings, slot: int, health: Health) -> None:
         self._settings, self._slot, self._health = settings, slot, health
-        self._shared = Shared(settings, kafka.admin(settings), kafka.producer(settings), slot)
+        self._shared = Shared(settings, slot)
         self._running: dict[tuple[str, Output], _Running] = {}
         self._watch: PartiesWatch | None = None
         self._delivered_before = 0
@@ -92,7 +92,9 @@ class Deliverer:
         wanted = {(party.name, output) for party in parties.parties for output in party.outputs}
         await self._end([each for each in self._running if each not in wanted])
         creating = asyncio.ensure_future(
-            asyncio.to_thread(topics.apply, self._shared.admin, self._settings, party_topics(parties))
+            asyncio.to_thread(
+                topics.apply, kafka.admin(self._settings), self._settings, party_topics(parties)
+            )
         )
         while not (await asyncio.wait([creating], timeout=LOOP_S))[0]:
             self._health.beat(StageState.STARTING, "looking for the parties' topics")

@@ -19,7 +19,6 @@ from typing import Any, TypeVar
 
 import structlog
 from confluent_kafka import KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
 
 from pipeline import kafka, metrics
 from pipeline.deliver.delivery import Delivery, DeliveryError, RefusedError, UnreadableError, read_delivery
@@ -33,6 +32,7 @@ from pipeline.patience import Trouble
 from pipeline.settings import PipelineError, Settings
 from pipeline.statestore import Partition
 from processors.model import RawRecord
+from schemas.records import Headers
 
 log = structlog.get_logger()
 
@@ -58,9 +58,6 @@ class Shared:
     """What the outputs of one process share; nothing of it waits for a receiver."""
 
     settings: Settings
-    admin: AdminClient
-    producer: Producer
-    """Of what could not be delivered."""
     slot: int
 
 
@@ -74,6 +71,8 @@ class OutputWorker:
         self.trouble = Trouble(LONGEST_PAUSE_S)
         self.delivered = 0
         self._sequence: int | None = None
+        self._producer: Producer | None = None
+        """Of what could not be delivered; each session has its own, from the first such alert on."""
         # A consumer is used by one thread, and no output's thread waits for another's.
         self._thread = ThreadPoolExecutor(1, f"deliver-{party}-{output}")
 
@@ -129,18 +128,18 @@ class OutputWorker:
             await self._leave(member, waiting, committed)
 
     async def _joined(self, name: str) -> GroupMember:
-        shared = self._shared
-        joining = asyncio.ensure_future(
-            self._call(
-                lambda: GroupMember(shared.settings, shared.admin, name, shared.slot, [self._source[0]])
-            )
-        )
+        joining = asyncio.ensure_future(self._call(self._join, name))
         try:
             return await asyncio.shield(joining)
         except asyncio.CancelledError:
             # It would stay a member of its group, and keep the partition from its successor.
             await self._call((await joining).close)
             raise
+
+    def _join(self, name: str) -> GroupMember:
+        settings = self._shared.settings
+        self._producer = None
+        return GroupMember(settings, kafka.admin(settings), name, self._shared.slot, [self._source[0]])
 
     def _take_up(self, member: GroupMember) -> int | None:
         """Begin where this output stopped, or where the topic begins; None without the partition."""
@@ -150,7 +149,7 @@ class OutputWorker:
         place = member.consumer.committed([TopicPartition(*self._source)], CALL_TIMEOUT_S)[0]
         if place.error is not None:
             raise KafkaException(place.error)
-        kept_from = kafka.start_offsets(self._shared.admin, [self._source])[self._source]
+        kept_from = kafka.start_offsets(member.admin, [self._source])[self._source]
         if place.offset >= 0 and place.offset < kept_from:
             log.error(
                 "alerts were deleted undelivered", party=self.party, output=self.output, below=kept_from
@@ -274,8 +273,13 @@ class OutputWorker:
         log.error("an alert could not be delivered", party=self.party, output=self.output, why=why)
         told = (("output", self.output.encode()), ("reason", reason), ("detail", shown(why)))
         topic = undelivered_topic(self.party)
-        await self._call(write_down, self._shared.producer, topic, record, told)
+        await self._call(self._write_down, topic, record, told)
         metrics.UNDELIVERED.labels(*self._labels).inc()
+
+    def _write_down(self, topic: str, record: RawRecord, told: Headers) -> None:
+        if self._producer is None:
+            self._producer = kafka.producer(self._shared.settings)
+        write_down(self._producer, topic, record, told)
 
 
 async def _ended(task: "asyncio.Task[None] | None") -> None:

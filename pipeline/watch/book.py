@@ -12,6 +12,7 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, Message
 
 from pipeline import kafka, metrics
+from pipeline.brokerless import BrokerlessClientError
 from pipeline.settings import Settings
 from pipeline.topics import INTEGRITY
 from pipeline.watch.memory import KeptFinding, Memory
@@ -29,7 +30,7 @@ class FindingBook:
     def __init__(self, settings: Settings, memory: Memory) -> None:
         self._settings, self._memory = settings, memory
         self._kept = memory.findings()
-        self._producer = kafka.producer(settings)
+        self._producer = kafka.watched_producer(settings)
         self._handed_over = 0
         self._acknowledged: list[int] = []
         self.trouble = ""
@@ -92,13 +93,16 @@ class FindingBook:
     # ---- after a round ---------------------------------------------------------------------------------
 
     def send(self) -> None:
-        """Hand new records to Kafka and take acknowledgements; returns at once."""
+        """Hand new records to Kafka and take acknowledgements; returns at once.
+
+        Raises BrokerlessClientError.
+        """
         for number, origin, value in self._memory.outbox(self._handed_over):
             self._producer.produce(
                 INTEGRITY, key=origin.encode(), value=value, partition=0, on_delivery=self._taken(number)
             )
             self._handed_over = number
-        self._producer.poll(0)
+        self._producer.check()
         done, self._acknowledged = self._acknowledged, []
         if done:
             with self._memory.round():
@@ -109,7 +113,7 @@ class FindingBook:
         try:
             self._producer.flush(2.0)
             self.send()
-        except KafkaException as error:
+        except (KafkaException, BrokerlessClientError) as error:
             log.warning("left before Kafka took every finding", why=str(error))
 
     def _taken(self, number: int) -> Callable[[KafkaError | None, Message], None]:

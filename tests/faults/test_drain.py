@@ -134,11 +134,11 @@ def kafka_paused(settings: Settings) -> Iterator[None]:
 
 def wait_for_kafka(settings: Settings) -> None:
     """Until it answers: a pause may cost a broker its place in its cluster for a while, or its life."""
-    admin = kafka.admin(settings)
 
     def answers() -> bool:
+        # A client of its own each time: one that asks while the cluster has no broker may lose all it knew.
         with contextlib.suppress(KafkaException):
-            return bool(admin.list_topics(timeout=1.0).brokers)
+            return bool(kafka.admin(settings).list_topics(timeout=1.0).brokers)
         return False
 
     try:

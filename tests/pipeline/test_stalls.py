@@ -19,6 +19,9 @@ class Admin:
         self.ends: dict[tuple[str, int], int | Exception | None] = {}
         self.asked: list[set[tuple[str, int]]] = []
 
+    def check(self) -> None:
+        """It has its brokers."""
+
     def list_offsets(self, wanted: Any, **_options: Any) -> dict[Any, Future[Any]]:
         self.asked.append({(tp.topic, tp.partition) for tp in wanted})
         answers = {}
