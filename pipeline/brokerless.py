@@ -95,7 +95,7 @@ class WatchedAdmin(AdminClient):
 
 
 class WatchedProducer(Producer):
-    """A producer of a loop that calls `check` now and then."""
+    """A producer of a loop that calls `check` now and then, where its statistics are not turned off."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self._watch = _Watch()

@@ -12,11 +12,11 @@ from confluent_kafka import (
     KafkaError,
     KafkaException,
     Message,
-    Producer,
     TopicPartition,
 )
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
+from pipeline import brokerless
 from pipeline.brokerless import WatchedAdmin, WatchedConsumer, WatchedProducer
 from pipeline.settings import PipelineError, Settings
 from processors.model import UNREADABLE_HEADERS, RawRecord
@@ -78,6 +78,7 @@ _PRODUCER: Mapping[str, Any] = {
     "linger.ms": 5,
     "batch.size": 1_000_000,
     "queue.buffering.max.messages": 200_000,
+    "statistics.interval.ms": 0,
 }
 
 _PASSING = frozenset(
@@ -129,14 +130,14 @@ def consumer(settings: Settings, group: str, **overrides: Any) -> WatchedConsume
     return WatchedConsumer({**_base(settings), **_CONSUMER, **membership, "group.id": group, **overrides})
 
 
-def producer(settings: Settings, **overrides: Any) -> Producer:
-    """Make an idempotent producer that waits for all replicas."""
-    return Producer({**_base(settings), **_PRODUCER, **overrides})
+def producer(settings: Settings, **overrides: Any) -> WatchedProducer:
+    """Make an idempotent producer that waits for all replicas; a session ends when one no longer delivers."""
+    return WatchedProducer({**_base(settings), **_PRODUCER, **overrides})
 
 
 def watched_producer(settings: Settings) -> WatchedProducer:
-    """Make the same for a loop that outlives its failures; a session just ends with them."""
-    return WatchedProducer({**_base(settings), **_PRODUCER})
+    """Make the same for a loop that outlives its failures: `check` tells when another one is needed."""
+    return producer(settings, **{"statistics.interval.ms": brokerless.LOOK_EVERY_MS})
 
 
 def admin(settings: Settings) -> WatchedAdmin:
