@@ -86,7 +86,7 @@ class Announcer:
     def close(self) -> None:
         """Give what is on its way a moment; what is not acknowledged goes again after the next start."""
         deadline_s = time.monotonic() + CLOSE_WAIT_S
-        with suppress(DatabaseError, KafkaException, BrokerlessClientError):  # then they go again
+        with suppress(DatabaseError, KafkaException):  # then they go again
             while self._waiting and time.monotonic() < deadline_s:
                 self._producer.poll(0.1)
         self._producer.purge()

@@ -81,27 +81,22 @@ class WatchedConsumer(Consumer):
             super().close()
 
 
-class WatchedAdmin(AdminClient):
-    """An admin client of a loop that calls `check` now and then: until then what it would tell waits."""
+class _Polled:
+    """What admin client and producer have in common: a loop calls `check` now and then."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self._watch = _Watch()
-        super().__init__({**self._watch.config(), **config})
+        super().__init__({**self._watch.config(), **config})  # type: ignore[call-arg]  # of the client
 
     def check(self) -> None:
-        """Raise BrokerlessClientError where its questions reach nobody any more; never waits."""
-        self.poll(0)
+        """Serve callbacks as `poll(0)` does; raises BrokerlessClientError where none will come any more."""
+        self.poll(0)  # type: ignore[attr-defined]  # of the client
         self._watch.check()
 
 
-class WatchedProducer(Producer):
-    """A producer of a loop that calls `check` now and then, where its statistics are not turned off."""
+class WatchedAdmin(_Polled, AdminClient):
+    """An admin client: until `check` is called what its statistics tell waits."""
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
-        self._watch = _Watch()
-        super().__init__({**self._watch.config(), **config})
 
-    def check(self) -> None:
-        """Serve deliveries as `poll(0)` does; raises BrokerlessClientError where none will come any more."""
-        self.poll(0)
-        self._watch.check()
+class WatchedProducer(_Polled, Producer):
+    """A producer, whose statistics may be turned off."""
