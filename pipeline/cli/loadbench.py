@@ -96,7 +96,7 @@ def costs(  # noqa: PLR0917 - typer takes every option as a parameter
     rounds: Annotated[int, typer.Option(help="Medians of so many stacks.", min=1)] = 3,
     many_devices: Annotated[
         int, typer.Option(help="For the memory of a device, against a fifth of it.", min=50)
-    ] = 5000,
+    ] = 10_000,
 ) -> None:
     """Measure what the cost model reckons with, for `attestream size --costs FILE`.
 

@@ -31,6 +31,7 @@ from pipeline.loadtest.resultmodel import checked
 from pipeline.loadtest.run import CorpusOptions, Runner, RunOptions, make_corpus, pace_of_search
 from pipeline.loadtest.show import LoadShow
 from pipeline.settings import Settings
+from processors.detect.blocks import BLOCK
 from schemas.native import VARIABLE
 
 CRATE = "attestream_fast"
@@ -267,9 +268,12 @@ class Bench:
         values["duplicated"] = (values["duplicated"] or 0) + runner.duplicated
 
     def _many(self) -> None:
-        """Let a worker judge one event of each of many devices; its memory is what counts."""
+        """Let a worker judge a block of events of each of many devices; its memory is what counts.
+
+        By then a state has all its parts, and devices that wait for their first block to end are all there.
+        """
         devices = self._options.many_devices
-        with self._corpus(devices, devices) as corpus:
+        with self._corpus(devices * BLOCK, devices) as corpus:
             found = compare.compare(self._settings, corpus, self._show, 1, (OURS,))
         self._found.values["rss_mib_100k"] = found["contenders"][OURS]["rss_mib"]
         if devices != 100_000:

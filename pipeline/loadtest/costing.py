@@ -67,9 +67,10 @@ class CostOptions:
     load_s: float = 20.0
     idle_s: float = 6.0
     rounds: int = 3
-    few_devices: int = 1000
-    many_devices: int = 5000
-    """A device's memory is the difference between so many and so few."""
+    few_devices: int = 2000
+    many_devices: int = 10_000
+    """A device's memory is the difference between so many and so few, in batches of the same size: what a
+    batch takes while it is worked off is no part of it."""
     out: Path = Path("build/costs.json")
 
 
@@ -121,7 +122,8 @@ def measure(settings: Settings, options: CostOptions, show: LoadShow) -> Costs:
                 rounds.append(_round(settings, corpus, options, show))
         loops.append(loop_ns())
     show.say("ingest's loop without a broker")
-    few, many = (_alone(devices) for devices in (options.few_devices, options.many_devices))
+    batch = options.few_devices
+    few, many = (_alone(devices, batch) for devices in (options.few_devices, options.many_devices))
     costs = Costs(
         format="attestream costs 1",
         origin=_origin(options, began_s, load_before, median(loops)),
@@ -233,10 +235,10 @@ def _logs(settings: Settings, corpus: Corpus, sent: slice) -> KafkaCost:
     )
 
 
-def _alone(devices: int) -> AtDevices:
+def _alone(devices: int, batch: int) -> AtDevices:
     """Run the loop in a process of its own, whose memory is then that of these devices only."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(at_devices, devices, devices, STEADY_BLOCKS).result()
+        return pool.submit(at_devices, devices, batch, STEADY_BLOCKS).result()
 
 
 def _origin(options: CostOptions, began_s: float, load_before: float, pace_ns: float) -> Origin:

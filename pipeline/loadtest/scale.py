@@ -71,18 +71,21 @@ def scale(settings: Settings, options: ScaleOptions, show: LoadShow) -> dict[str
 
 
 def _devices(settings: Settings, options: ScaleOptions, show: LoadShow) -> dict[str, Any]:
-    """Measure batches as they come, and where a device comes twice in one, also batches without that."""
-    batch, rows, alone = settings.batch_records, [], []
+    """Measure batches as a fleet that reports makes them, and of small fleets those of a backlog too.
+
+    A device that reports once a second comes once in a batch, which is held open for a part of one. A backlog
+    fills a batch; where that is larger than the fleet it has several events of a device, whose state is
+    written once for all of them. That is a saving of small fleets, not a cost that grows.
+    """
+    full, rows, backlog = settings.batch_records, [], []
     warm_blocks = max(1, round(options.warm_events / BLOCK))
     for devices in options.devices:
         show.say(f"{devices:,} devices: {devices * BLOCK * (warm_blocks + 1):,} events a run")
-        rows.append(scaledevices.median_run(devices, batch, warm_blocks).to_json())
+        rows.append(scaledevices.median_run(devices, min(devices, full), warm_blocks).to_json())
         show.say(f"{devices:,} devices: {rows[-1]['cpu_us']:.1f} us CPU an event")
-        is_once = devices >= batch
-        alone.append(
-            rows[-1] if is_once else scaledevices.median_run(devices, devices, warm_blocks).to_json()
-        )
-    return {**part(rows, warm_events=warm_blocks * BLOCK), "each_once": part(alone)}
+        is_once = devices >= full
+        backlog.append(rows[-1] if is_once else scaledevices.median_run(devices, full, warm_blocks).to_json())
+    return {**part(rows, warm_events=warm_blocks * BLOCK), "backlog": part(backlog)}
 
 
 def part(rows: Sequence[Mapping[str, Any]], **about: Any) -> dict[str, Any]:
@@ -167,11 +170,11 @@ def cells(name: str, rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list
 
 
 def rows_of(document: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
-    """Return a part's rows; of devices also those of batches in which each comes once."""
+    """Return a part's rows; of devices also those of a backlog's batches."""
     found = list(document[name]["rows"])
     if name == "devices":
-        found += [row for row in document[name]["each_once"]["rows"] if row not in found]
-        found.sort(key=lambda row: (row["devices"], -row["batch"]))
+        found += [row for row in document[name]["backlog"]["rows"] if row not in found]
+        found.sort(key=lambda row: (row["devices"], row["batch"]))
     return found
 
 
@@ -181,9 +184,10 @@ def remarks(document: Mapping[str, Any]) -> list[str]:
     for name, what in (("devices", "An event"), ("leaves", "A leaf")):
         if name in document:
             said.append(f"{what}: {_verdict(document[name])}.")
-    if "devices" in document:
+    if "devices" in document and (saved := _saved(document["devices"])) is not None:
         said.append(
-            f"An event where each device comes once in a batch: {_verdict(document['devices']['each_once'])}."
+            f"A backlog of the smallest fleet, whose batches have several events of each device, is cheaper "
+            f"by {saved:.1%}: a state is written once for all of them."
         )
     if "workers" in document:
         found = document["workers"]
@@ -193,6 +197,15 @@ def remarks(document: Mapping[str, Any]) -> list[str]:
             f"with the broker on the same {document['machine']['cores']} cores."
         )
     return said
+
+
+def _saved(devices: Mapping[str, Any]) -> float | None:
+    """By how much the smallest fleet's event is cheaper in a backlog; None where batches are the same."""
+    live, backlog = devices["rows"][0], devices["backlog"]["rows"][0]
+    if live == backlog:
+        return None
+    cost, usual = (float(each["cpu_us"]) / float(each["beside_us"]) for each in (backlog, live))
+    return 1 - cost / usual
 
 
 def _verdict(found: Mapping[str, Any]) -> str:

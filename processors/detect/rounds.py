@@ -10,8 +10,9 @@ from zlib import crc32
 import numpy as np
 
 from processors.detect.manyblocks import interrupted_columns
+from processors.detect.place import ROOM
 from processors.detect.replayed import KEPT, LARGEST_SPACING, ROWS, SAMPLED, span_rows
-from processors.detect.rows import ROOM, Array, Limits, Rows, gather, scatter
+from processors.detect.rows import Array, Limits, Rows, gather, scatter
 from processors.detect.telemetry_state import OFF
 
 _WINDOW = 4 * ROWS

@@ -21,9 +21,10 @@ from processors.detect.blocks import (
 from processors.detect.devicecourse import FIRST_BLOCKS, INTERVAL_MEMORY
 from processors.detect.manyblocks import judge_signals
 from processors.detect.noiseprints import FAST_US
+from processors.detect.place import ROOM
 from processors.detect.relations import judge_relation
 from processors.detect.rowprints import Blocks, row_prints
-from processors.detect.rows import ROOM, SAMPLES, Array, Related, Rows, gather, scatter
+from processors.detect.rows import SAMPLES, Array, Related, Rows, gather, scatter
 from processors.detect.telemetry_state import OFF
 from schemas.noise import NoisePrint
 

@@ -8,7 +8,6 @@ and only while they send signals that are known of them: whatever else happens i
 """
 
 import math
-import struct
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -19,19 +18,20 @@ from processors.detect.blocks import BLOCK, TRACKED
 from processors.detect.config import DetectConfig
 from processors.detect.limits import SignalLimits, gate
 from processors.detect.manyblocks import Courses
+from processors.detect.place import ROOM, Place
 from processors.detect.relations import RELATED, RelationLimits
 from processors.detect.replayed import KEPT, ROWS
-from processors.detect.statebytes import HEAD, WORD, Head, of_signals, read_state, write_state
-from processors.detect.telemetry_state import MAX_RUN, MAX_SIGNS, NO_SIGNS, TelemetryState
+from processors.detect.statebytes import WORD, read_state, write_state
+from processors.detect.telemetry_state import MAX_RUN, TelemetryState
 from processors.splice import Splice
 from schemas.events import MAX_READINGS
 
 Array = np.ndarray[Any, np.dtype[Any]]
 SAMPLES = BLOCK + 1
 """Of a signal that was on throughout a block, with the last one of the block before."""
-ROOM = 2 * BLOCK
-"""Samples that a row has room for: a signal that came on late in a block takes its samples into the next."""
 _GROWTH = 4, 3
+_LEAST_ROOM, _MOST_EMPTY = 64, 3
+"""Rows of the smallest table, and how many a larger one may have for each that is in use."""
 MOST_SHAPES = 64
 """Lists of codes that a table knows the places of."""
 
@@ -81,61 +81,6 @@ def gather(table: Array, which: Array) -> Array:
 def scatter(table: Array, which: Array, rows: Array) -> None:
     """Put rows back where `gather` took them from."""
     table.view((np.void, table.dtype.itemsize))[which] = rows.view((np.void, table.dtype.itemsize))
-
-
-class Place(NamedTuple):
-    """What devices must have in common to live in one table."""
-
-    signals: tuple[int, ...]
-    """Codes that are judged, in the order in which the state holds them; an event need not have all."""
-    relations: tuple[int, ...]
-
-
-def place_of(state: TelemetryState, config: DetectConfig, codes: Sequence[int]) -> Place | None:
-    """Return where a device that sends these codes next may live; None where it may not."""
-    if state.alone < BLOCK:
-        return None
-    if state.packed is not None:
-        return _place_of_packed(state.packed, config, codes)
-    signals = state.signals
-    if (
-        state.episodes
-        or not state.begun
-        or state.prints.missing
-        or any(each.unit or len(each.samples) > ROOM for each in signals.values())
-    ):
-        return None
-    return _place(tuple(signals), tuple(sorted(state.relations)), config, codes)
-
-
-def _place_of_packed(data: bytes, config: DetectConfig, codes: Sequence[int]) -> Place | None:
-    head = Head(*HEAD.unpack_from(data)[:9])
-    if head.episodes or not head.begun or head.rows < ROWS or head.most > ROOM:
-        return None
-    n, at = head.signals, head.codes_at
-    if max(data[head.counts_at : head.counts_at + n], default=0) != head.most:
-        return None
-    signs = struct.unpack_from(f"<{n}Q", data, HEAD.size + of_signals(n)[0].size + n * WORD)
-    if any(data[at + 4 * n : at + 5 * n]) or not all(NO_SIGNS <= each < MAX_SIGNS for each in signs):
-        return None
-    signals = struct.unpack_from(f"<{n}i", data, at)
-    at = head.related_at + head.relations * RELATED * WORD
-    return _place(signals, struct.unpack_from(f"<{head.relations}i", data, at), config, codes)
-
-
-def _place(
-    signals: tuple[int, ...], relations: tuple[int, ...], config: DetectConfig, codes: Sequence[int]
-) -> Place | None:
-    if (
-        len(set(codes)) < len(codes)
-        or len(codes) > MAX_READINGS
-        or not signals
-        or len(set(signals)) < len(signals)
-        or not set(codes) & config.signals.keys() <= set(signals) <= config.signals.keys()
-        or list(relations) != sorted({*relations} & {each.codes[0] for each in config.relations})
-    ):
-        return None
-    return Place(signals, relations)
 
 
 class Related(NamedTuple):
@@ -203,6 +148,11 @@ class Rows:
         """How many devices live here."""
         return len(self.hot) - len(self._free)
 
+    @property
+    def is_thin(self) -> bool:
+        """Whether the room that devices left is worth to be given back."""
+        return not self.used or _MOST_EMPTY * self.used < len(self.hot) - _LEAST_ROOM
+
     def move_in(self, states: Sequence[TelemetryState]) -> None:
         """Take states that `place_of` said belong here."""
         written = [write_state(each) if each.packed is None else each.packed for each in states]
@@ -231,6 +181,13 @@ class Rows:
         state.leave()
         read_state(state, data)
         state.events, state.alone = events, 0
+
+    def let_go(self, states: Sequence[TelemetryState]) -> None:
+        """Let states be their bytes; those of which more has changed than a delta tells stay here."""
+        those = [state for state in states if self.settled[state.row]]
+        for state, data in zip(those, self.dump([state.row for state in those]), strict=True):
+            state.leave()
+            state.packed = data
 
     def release(self, row: int) -> None:
         """Give a row to the next device that needs one."""
@@ -287,7 +244,7 @@ class Rows:
 
     def _grow(self) -> None:
         before = len(self.hot)
-        after = max(64, before * _GROWTH[0] // _GROWTH[1])
+        after = max(_LEAST_ROOM, before * _GROWTH[0] // _GROWTH[1])
         for name in ("hot", "cold", "kept", "samples", "settled"):
             table = getattr(self, name)
             larger = np.zeros((after, *table.shape[1:]), table.dtype)

@@ -88,7 +88,10 @@ class TelemetryDetectors:
     def dump_changes(
         self, states: Sequence[TelemetryState], is_whole: Sequence[bool]
     ) -> list[bytes | Splice]:
-        """Write states: whole where a block has ended, and else what the events since have changed."""
+        """Write states: whole where a block has ended, and else what the events since have changed.
+
+        Those in objects are bytes from then on, until they are judged again: objects take more room.
+        """
         written: list[bytes | Splice] = [b""] * len(states)
         for rows, numbers in _by_table(states).items():
             if rows is not None:
@@ -97,9 +100,12 @@ class TelemetryDetectors:
                     written[number] = data
                 continue
             for number in numbers:
-                data = _write_alone(states[number])
-                is_splice = states[number].packed is not None and not is_whole[number]
-                written[number] = splice_of(data) if is_splice else data
+                state = states[number]
+                if state.packed is None:
+                    written[number] = data = write_state(state)
+                    state.pack(data)
+                else:
+                    written[number] = state.packed if is_whole[number] else splice_of(state.packed)
         return written
 
     def process(

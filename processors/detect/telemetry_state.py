@@ -147,12 +147,19 @@ class TelemetryState:
         """Of the last event; not kept."""
         self.last_offset = 0
 
+    def pack(self, data: bytes) -> None:
+        """Be these bytes, which were written of this state, until it is needed otherwise."""
+        self._let_go()
+        self.packed = data
+
     def enter(self, rows: "Rows", row: int) -> None:
         """Live in a row from now on."""
-        if self.packed is None:
-            # Six hundred bytes that the row holds already.
-            del self.signals, self.relations, self.episodes, self.course, self.prints, self.layout
+        self._let_go()
         self.packed, self.rows, self.row = None, rows, row
+
+    def _let_go(self) -> None:
+        if self.packed is None:
+            del self.signals, self.relations, self.episodes, self.course, self.prints, self.layout
 
     def leave(self) -> None:
         """Leave the row."""

@@ -4,24 +4,21 @@ What cannot be judged by columns, because its device shows something or is alone
 to be judged event by event.
 """
 
-import struct
-import sys
-from array import array
 from collections.abc import Sequence
 from itertools import repeat
-from operator import attrgetter, is_, itemgetter
-from typing import Any, NamedTuple
-from zlib import crc32
+from operator import attrgetter, is_
+from typing import NamedTuple
 
 import numpy as np
 
 from processors.detect.blocks import BLOCK
 from processors.detect.config import DetectConfig
+from processors.detect.eventcolumns import columns_of, rounds_of
 from processors.detect.noiseprints import block_of
-from processors.detect.rounds import MAX_APPEND_MS, MAX_TIME_US, Events, take_round
+from processors.detect.place import Place, place_of
+from processors.detect.rounds import Events, take_round
 from processors.detect.rowblocks import end_row_blocks
-from processors.detect.rows import MOST_SHAPES, Array, Place, Rows, place_of
-from processors.detect.statebytes import WORD
+from processors.detect.rows import Array, Rows
 from processors.detect.telemetry_state import LEAST_DEVICES, TelemetryState
 from processors.model import VerifiedEvent
 from schemas.noise import NoiseBlock
@@ -38,11 +35,7 @@ MOST_BLOCKS = 512
 FEW_TABLES = 4
 """To look for each one's devices by a loop of its own then takes less than one loop that asks each state."""
 _NEVER = 2**62
-# In C: a function of ours for each of them would cost as much as the judging.
-_EVENT, _SOURCE, _BODY = map(attrgetter, ("event", "source", "body"))
-_ROW, _ROWS = attrgetter("row"), attrgetter("rows")
-_TIME, _APPEND, _OFFSET = map(attrgetter, ("time_us", "append_ms", "offset"))
-_CODES, _VALUES = itemgetter("codes"), itemgetter("values")
+_ROWS = attrgetter("rows")
 Configs = list[DetectConfig]
 """Of the device of each event."""
 
@@ -60,6 +53,8 @@ class Tables:
     def __init__(self, noise: list[NoiseBlock] | None) -> None:
         self._noise = noise
         self._tables: dict[tuple[int, Place], Rows] = {}
+        self._thin: set[Rows] = set()
+        """Of whose rows most were given back: their devices leave as they speak."""
 
     def judge(
         self, events: Sequence[VerifiedEvent], states: Sequence[TelemetryState], configs: Configs
@@ -109,7 +104,10 @@ class Tables:
     def _move_in(
         self, events: Sequence[VerifiedEvent], states: Sequence[TelemetryState], configs: Configs
     ) -> None:
-        if None not in list(map(_ROWS, states)) or len(set(states)) < LEAST_DEVICES:
+        if len(set(states)) < LEAST_DEVICES:
+            return
+        self._thin_out(states)
+        if None not in list(map(_ROWS, states)):
             return
         outside = [number for number, state in enumerate(states) if state.rows is None]
         first_of = {states[number]: number for number in reversed(outside)}
@@ -129,9 +127,20 @@ class Tables:
             if rows is not None:
                 rows.move_in(those)
 
+    def _thin_out(self, states: Sequence[TelemetryState]) -> None:
+        """Give up tables that most devices have left: they take room for as many as they ever had.
+
+        Most do where a configuration is over, where nobody sends some codes any more, and at the beginning,
+        when devices come to have relations.
+        """
+        self._thin = {rows for rows in self._thin if rows.used}
+        self._thin.update(rows for rows in self._tables.values() if rows.is_thin)
+        self._tables = {key: rows for key, rows in self._tables.items() if not rows.is_thin}
+        if self._thin:
+            for rows in self._thin.intersection(map(_ROWS, states)):
+                rows.let_go(list(dict.fromkeys(state for state in states if state.rows is rows)))
+
     def _new(self, config: DetectConfig, place: Place) -> Rows | None:
-        # Of a configuration that is over, or of codes that nobody sends any more.
-        self._tables = {key: rows for key, rows in self._tables.items() if rows.used}
         if len(self._tables) >= MAX_TABLES:
             return None
         rows = self._tables[id(config), place] = Rows(config, place)
@@ -150,8 +159,8 @@ class _Batch:
         noise: list[NoiseBlock] | None,
     ) -> None:
         self._rows, self._events, self._states, self._noise = rows, events, states, noise
-        columns = _columns(rows, numbers, events, states)
-        by_round, self._sizes = _rounds_of(columns.row)
+        columns = columns_of(rows, numbers, events, states)
+        by_round, self._sizes = rounds_of(columns.row)
         self._columns = columns.at(by_round)
         size = len(rows.hot)
         self._has_left = False
@@ -221,80 +230,3 @@ class _Batch:
         odd = which[~ended.is_taken]
         left.blocks.extend(self._last[odd].tolist())
         self._leave(odd)
-
-
-def _columns(
-    rows: Rows, numbers: Sequence[int], events: Sequence[VerifiedEvent], states: Sequence[TelemetryState]
-) -> Events:
-    count = len(numbers)
-    is_all = count == len(events)
-    those = events if is_all else [events[number] for number in numbers]
-    devices = states if is_all else [states[number] for number in numbers]
-    inside, sources = list(map(_EVENT, those)), list(map(_SOURCE, those))
-    bodies = list(map(_BODY, inside))
-    data = _packed(list(map(_VALUES, bodies)))
-    value, is_here, is_fit = _values(rows, data, list(map(tuple, map(_CODES, bodies))))
-    time_us = np.fromiter(map(_TIME, inside), np.int64, count)
-    append_ms = np.fromiter(map(_APPEND, sources), np.int64, count)
-    is_odd = (time_us > MAX_TIME_US) | (time_us < -MAX_TIME_US) | (np.abs(append_ms) > MAX_APPEND_MS)
-    return Events(
-        number=np.arange(count) if is_all else np.array(numbers, np.int64),
-        row=np.fromiter(map(_ROW, devices), np.intp, count),
-        value=value,
-        is_here=is_here,
-        time_us=time_us,
-        append_ms=append_ms,
-        offset=np.fromiter(map(_OFFSET, sources), np.int64, count),
-        crc=np.fromiter(map(crc32, data), np.uint32, count),
-        is_odd=is_odd if is_fit is None else is_odd | ~is_fit,
-    )
-
-
-def _values(
-    rows: Rows, data: Sequence[Any], shapes: list[tuple[int, ...]]
-) -> tuple[Array, Array | None, Array | None]:
-    """Return events' values by signal, where an event has one, and which events are fit to be judged here.
-
-    None stands for all. `data` are doubles or their bytes, `shapes` the codes that come with them.
-    """
-    count, kinds = len(shapes), {kind: number for number, kind in enumerate(dict.fromkeys(shapes))}
-    flat = np.frombuffer(b"".join(data), "<f8")
-    length = np.fromiter(map(len, data), np.intp, count)
-    if not isinstance(data[0], array):
-        length //= WORD
-    if len(kinds) == 1 and (length == len(shapes[0])).all():
-        positions = rows.positions_of(shapes[0])
-        if positions is not None and (positions >= 0).all():
-            return flat.reshape(count, -1).take(positions, axis=1), None, None
-    kind_of = np.fromiter(map(kinds.__getitem__, shapes), np.intp, count)
-    begin = np.cumsum(length) - length
-    signals = len(rows.place.signals)
-    value, is_here = np.zeros((count, signals)), np.zeros((count, signals), np.bool_)
-    is_fit = np.zeros(count, np.bool_)
-    for kind, number in list(kinds.items())[:MOST_SHAPES]:
-        positions = rows.positions_of(kind)
-        if positions is None:
-            continue
-        which = np.flatnonzero((kind_of == number) & (length == len(kind)))[:, None]
-        here = np.flatnonzero(positions >= 0)
-        value[which, here] = flat[begin[which] + positions[here]]
-        is_here[which, here] = is_fit[which] = True
-    return value, is_here, is_fit
-
-
-def _packed(values: list[Sequence[float]]) -> Sequence[Any]:
-    """Return each event's values as little-endian doubles: as the decoder leaves them, they are already."""
-    if sys.byteorder == "little" and set(map(type, values)) == {array}:
-        return values
-    return [struct.pack(f"<{len(each)}d", *each) for each in values]
-
-
-def _rounds_of(row: Array) -> tuple[Array, list[int]]:
-    """Return events by their rounds, and how many each has; one's is how many of its device came before."""
-    order = np.argsort(row, kind="stable")
-    ordered = row[order]
-    begins = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
-    counts = np.diff(np.append(begins, len(row)))
-    nth = np.empty(len(row), np.int64)
-    nth[order] = np.arange(len(row)) - np.repeat(begins, counts)
-    return np.argsort(nth, kind="stable"), np.bincount(nth).tolist()

@@ -159,8 +159,17 @@ class Judged(NamedTuple):
     spliced: int
 
 
-def judged(batches: Iterable[Sequence[VerifiedEvent]], changes: int = 0, *, restart: bool = False) -> Judged:
-    """Judge batch after batch; from event `changes` on half of the devices have another configuration."""
+def judged(
+    batches: Iterable[Sequence[VerifiedEvent]],
+    changes: int = 0,
+    *,
+    restart: bool = False,
+    is_written: bool = True,
+) -> Judged:
+    """Judge batch after batch; from event `changes` on half of the devices have another configuration.
+
+    Where states are not written in between, those outside rows are objects all the time.
+    """
     seen = 0
 
     def config_of(device_id: str) -> DetectConfig:
@@ -183,6 +192,8 @@ def judged(batches: Iterable[Sequence[VerifiedEvent]], changes: int = 0, *, rest
             states.setdefault(each.event.device_id, detectors.new())
         found += detectors.process(batch, states.__getitem__)
         seen += len(batch)
+        if not is_written:
+            continue
         changed = dict.fromkeys(each.event.device_id for each in batch)
         whole = [rng.random() < 0.05 or name not in bases for name in changed]
         written = detectors.dump_changes([states[name] for name in changed], whole)
@@ -193,6 +204,7 @@ def judged(batches: Iterable[Sequence[VerifiedEvent]], changes: int = 0, *, rest
                 kept[name] = data.applied(bases[name])
             else:
                 kept[name] = bases[name] = data
+            assert states[name].rows is not None or states[name].packed is not None
         if restart:
             assert detectors.dump_all(list(states.values())) == [kept[name] for name in states]
             states = {name: detectors.load(kept[name]) for name in states}
@@ -224,7 +236,7 @@ def test_rounds_of_columns_judge_as_one_event_after_another(seed: int, restart: 
     # Alone a state never lives in a row; and where the configuration changes, a batch ends.
     changes = len(events) * 3 // 4
     rng = random.Random(seed)
-    one_by_one = judged(([each] for each in events), changes)
+    one_by_one = judged(([each] for each in events), changes, is_written=False)
     parts = (events[:changes], events[changes:])
     batches = [batch for part in parts for batch in cut(part, (3, 60, 200, 900, 2500), rng)]
     found, states, noise, _ = judged(batches, changes, restart=restart)
@@ -397,6 +409,41 @@ def test_a_state_in_a_row_is_written_as_one_in_objects_and_moves_out_as_it_moved
         rows.move_out(state)
         assert state.signals
         assert detectors.dump(state) == data == detectors.dump(detectors.load(data))
+
+
+def test_a_table_that_most_have_left_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("processors.detect.rows._LEAST_ROOM", 8)
+    rng = random.Random(11)
+    devices = [Device(number, rng) for number in range(8 * LEAST_DEVICES)]
+    healthy = [
+        [device.report(number * len(devices) + at) for at, device in enumerate(devices)]
+        for number in range(50)
+    ]
+    # Later few are left to speak, and of those most show something once.
+    few = [batch[: 2 * LEAST_DEVICES] for batch in healthy[30:]]
+    for each in few[1][: LEAST_DEVICES + 20]:
+        each.event.body["codes"][:2] = reversed(each.event.body["codes"][:2])
+    batches = healthy[:30] + few
+    detectors = TelemetryDetectors(CONFIG, noise=[])
+    states: dict[str, TelemetryState] = {}
+    found: list[Finding] = []
+    room = []
+    for number, batch in enumerate(batches):
+        if number == 30:
+            states = {each.event.device_id: states[each.event.device_id] for each in batch}
+            gc.collect()
+        for each in batch:
+            states.setdefault(each.event.device_id, detectors.new())
+        found += detectors.process(batch, states.__getitem__)
+        detectors.dump_changes(list(states.values()), [False] * len(states))
+        tables = {state.rows for state in states.values() if state.rows is not None}
+        room.append(sum(len(table.hot) for table in tables))
+    assert max(room[:30]) >= len(devices) > 3 * max(room[33:]) > 0
+    alone = judged(([each] for batch in batches for each in batch), is_written=False)
+    assert list(map(repr, found)) == alone.found
+    assert {name: detectors.dump(state) for name, state in states.items()} == {
+        name: alone.states[name] for name in states
+    }
 
 
 def test_who_forgets_a_state_gives_its_row_back() -> None:
