@@ -10,6 +10,7 @@ and only while they send signals that are known of them: whatever else happens i
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from mmap import mmap
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -247,10 +248,19 @@ class Rows:
         after = max(_LEAST_ROOM, before * _GROWTH[0] // _GROWTH[1])
         for name in ("hot", "cold", "kept", "samples", "settled"):
             table = getattr(self, name)
-            larger = np.zeros((after, *table.shape[1:]), table.dtype)
+            larger = _zeros((after, *table.shape[1:]), table.dtype)
             larger[:before] = table
             setattr(self, name, larger)
         self._free += range(after - 1, before - 1, -1)
+
+
+def _zeros(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """Return zeros in pages of their own: when a table has grown, its former ones go back to the system.
+
+    From malloc they would leave holes, of which there are more than tables in the end.
+    """
+    count = math.prod(shape)
+    return np.frombuffer(mmap(-1, count * dtype.itemsize), dtype, count).reshape(shape)
 
 
 class Limits:

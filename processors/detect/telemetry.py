@@ -17,6 +17,7 @@ from processors.detect.blocks import BLOCK
 from processors.detect.config import DetectConfig
 from processors.detect.deviceblocks import ENDED_BY_SAMPLES, end_blocks
 from processors.detect.findings import Scene, give_up, raise_or_update
+from processors.detect.loose import Loose
 from processors.detect.overrides import ConfigOf
 from processors.detect.replayed import span_rows
 from processors.detect.rules import CLOCK, DEVICE, REPLAY
@@ -62,6 +63,7 @@ class TelemetryDetectors:
     ) -> None:
         self._config, self._overriding, self._noise = config, overriding, noise
         self._tables: Tables | None = None
+        self._loose = Loose()
 
     def new(self) -> TelemetryState:
         """Return the state of a device not seen before."""
@@ -90,7 +92,7 @@ class TelemetryDetectors:
     ) -> list[bytes | Splice]:
         """Write states: whole where a block has ended, and else what the events since have changed.
 
-        Those in objects are bytes from then on, until they are judged again: objects take more room.
+        Of those in objects only some stay so.
         """
         written: list[bytes | Splice] = [b""] * len(states)
         for rows, numbers in _by_table(states).items():
@@ -99,13 +101,16 @@ class TelemetryDetectors:
                 for number, data in zip(numbers, rows.dump_changes(places, whole), strict=True):
                     written[number] = data
                 continue
+            loose = []
             for number in numbers:
                 state = states[number]
                 if state.packed is None:
-                    written[number] = data = write_state(state)
-                    state.pack(data)
+                    data = write_state(state)
+                    loose.append((state, data))
+                    written[number] = data
                 else:
                     written[number] = state.packed if is_whole[number] else splice_of(state.packed)
+            self._loose.settle(loose)
         return written
 
     def process(

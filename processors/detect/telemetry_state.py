@@ -115,8 +115,8 @@ class TelemetryState:
     """One device: its signals, relations between them, its clock, what it sent before, and open episodes."""
 
     __slots__ = (
-        "alone", "begun", "bound_to", "course", "episodes", "events", "first_offset", "last_offset", "layout",
-        "packed", "prints", "relations", "row", "rows", "signals",
+        "__weakref__", "alone", "begun", "bound_to", "course", "episodes", "events", "first_offset",
+        "last_offset", "layout", "packed", "prints", "relations", "row", "rows", "signals",
     )  # fmt: skip
 
     def __init__(self, packed: bytes | None = None) -> None:
@@ -146,6 +146,11 @@ class TelemetryState:
         self.layout: Layout | None = None
         """Of the last event; not kept."""
         self.last_offset = 0
+
+    @property
+    def is_loose(self) -> bool:
+        """Whether it is in objects."""
+        return self.packed is None and self.rows is None
 
     def pack(self, data: bytes) -> None:
         """Be these bytes, which were written of this state, until it is needed otherwise."""
