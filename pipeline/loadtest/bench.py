@@ -270,7 +270,7 @@ class Bench:
     def _many(self) -> None:
         """Let a worker judge a block of events of each of many devices; its memory is what counts.
 
-        By then a state has all its parts, and devices that wait for their first block to end are all there.
+        By then a state has its parts. It grows up to the 64th event, of which `loadtest scale` tells.
         """
         devices = self._options.many_devices
         with self._corpus(devices * BLOCK, devices) as corpus:

@@ -70,6 +70,8 @@ class AtDevices:
     """Devices whose states are kept in memory."""
     state_rss: float
     """Resident bytes of one of them."""
+    rss_mib: float
+    """Of the process in the end, with the records at hand and any small fleet beside."""
     loop_ns: float
 
     def to_json(self) -> dict[str, Any]:
@@ -215,6 +217,7 @@ class Loop:
             registry_rss=self._registry_rss,
             kept=self._kept,
             state_rss=max(0.0, (_rss() - self._rss_before_states) / self._kept),
+            rss_mib=_rss() / 2**20,
             loop_ns=median(self._loops),
         )
 

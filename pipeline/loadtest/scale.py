@@ -116,6 +116,7 @@ def _workers(settings: Settings, options: ScaleOptions, show: LoadShow) -> dict[
     rows = [each.to_json() for each in found]
     one, two = rows[-2:]
     return {
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "records": options.worker_records,
         "devices": options.worker_devices,
         "rounds": options.rounds,
@@ -136,6 +137,7 @@ COLUMNS: Mapping[str, tuple[tuple[str, str, str], ...]] = {
         ("store_us", "RocksDB, us", ".1f"),
         ("cpu_us", "all, us CPU an event", ".1f"),
         ("beside_us", "of a small fleet beside it", ".1f"),
+        ("rss_mib", "MiB of the process", ",.0f"),
         ("loop_ns", "plain loop, ns", ".0f"),
     ),
     "leaves": (
@@ -194,7 +196,7 @@ def remarks(document: Mapping[str, Any]) -> list[str]:
         said.append(
             f"Two workers work off {found['rate_of_two']:.2f} times what one does, "
             f"at {found['cpu_of_two']:.2f} times its CPU time for a record, "
-            f"with the broker on the same {document['machine']['cores']} cores."
+            f"with the broker on the same {document['machine']['cores']} cores ({found['date']})."
         )
     return said
 

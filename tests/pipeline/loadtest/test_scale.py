@@ -133,7 +133,7 @@ def test_all_parts_of_a_document_are_told() -> None:
             "backlog": part([row(devices=10, batch=20, cpu_us=9.0), row(devices=50, batch=20, cpu_us=13.0)]),
         },
         "leaves": part([row(leaves=5)]),
-        "workers": {"rows": [row(), row(workers=2)], "rate_of_two": 1.9, "cpu_of_two": 1.05},
+        "workers": {"rows": [row(), row(workers=2)], "rate_of_two": 1.9, "cpu_of_two": 1.05, "date": "D"},
         "machine": {"cores": 4},
     }
     assert [(each["devices"], each["batch"]) for each in rows_of(document, "devices")] == [
@@ -153,7 +153,7 @@ def test_all_parts_of_a_document_are_told() -> None:
     assert (titles[0], rows[1][0]) == ("workers", "2")
     written = StringIO()
     tell(document, Console(file=written))
-    assert "broker on the same 4 cores" in " ".join(written.getvalue().split())
+    assert "broker on the same 4 cores (D)." in " ".join(written.getvalue().split())
 
 
 def test_parts_that_were_not_asked_for_are_left_out(tmp_path: Path) -> None:
