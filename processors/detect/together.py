@@ -141,7 +141,7 @@ class Tables:
                 rows.let_go(list(dict.fromkeys(state for state in states if state.rows is rows)))
 
     def _new(self, config: DetectConfig, place: Place) -> Rows | None:
-        if len(self._tables) >= MAX_TABLES:
+        if len(self._tables) + len(self._thin) >= MAX_TABLES:
             return None
         rows = self._tables[id(config), place] = Rows(config, place)
         return rows
