@@ -35,7 +35,7 @@ from loadtests.costs import (
 from loadtests.errors import LoadTestError
 from loadtests.measure import Measured
 from loadtests.pace import loop_ns
-from loadtests.processes import Watch, machine
+from loadtests.processes import MIB, Watch, machine
 from loadtests.target import Load
 from pipeline import topics
 from pipeline.kafka import admin, end_offsets
@@ -51,7 +51,6 @@ from schemas.records import encode_leaf
 
 WARM_UP_S = 10.0
 OTHERS = ("seal", "profile", "correlate", "anchor")
-MIB = 2**20
 TYPICAL_OFFSET = 10**9
 """An offset takes more bytes in a leaf the larger it is: that of a shard that is no longer new."""
 FRAME_BYTES = 2

@@ -15,6 +15,7 @@ from loadtests.corpusplan import Plan, device_ward
 from loadtests.errors import LoadTestError
 from loadtests.fleet import KEY_ID
 from loadtests.pace import loop_ns, uncollected
+from loadtests.processes import MIB
 from pipeline import outputs
 from pipeline.authority import NewKey
 from pipeline.devices import PartitionStates, keep_most
@@ -217,7 +218,7 @@ class Loop:
             registry_rss=self._registry_rss,
             kept=self._kept,
             state_rss=max(0.0, (_rss() - self._rss_before_states) / self._kept),
-            rss_mib=_rss() / 2**20,
+            rss_mib=_rss() / MIB,
             loop_ns=median(self._loops),
         )
 
